@@ -1,0 +1,36 @@
+# Nothing here needs a particular make. How .venv comes about is in tools/setup; ARGS are passed on.
+
+BIN = .venv/bin
+
+.PHONY: dev test setup unit lint bench chaos soak clean
+
+# Ctrl-C reaches livehook, which stops what it started; this line waits for it, and its 130 is no error.
+dev:
+	@sh tools/setup dev
+	@trap : INT; $(BIN)/livehook dev --demo $(ARGS) || test $$? -eq 130
+
+test: setup
+	$(BIN)/pytest $(ARGS)
+
+setup:
+	@sh tools/setup test
+
+unit: setup
+	$(BIN)/pytest --ignore=tests/integration --ignore=tests/simulation $(ARGS)
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python -m bench $(ARGS)
+
+chaos: setup
+	$(BIN)/python -m bench.chaos $(ARGS)
+
+soak: setup
+	$(BIN)/python -m bench.soak $(ARGS)
+
+clean:
+	rm -rf .venv .venv.lock .livehook

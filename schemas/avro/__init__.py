@@ -1,0 +1,1 @@
+"""The Avro schemas, every version ever written."""

@@ -1,0 +1,97 @@
+"""
+Records to bytes and back: Avro single-object encoding, or Confluent wire format when a registry gives ids.
+
+Readers tell JSON, single-object and wire format by the first byte. Every schema version ever written stays in ``schemas/avro`` as
+``<record>.<version>.avsc``; the newest is written, all are read. Source: Avro 1.12 specification, "Single-object encoding";
+Confluent wire format (a zero byte and a four-byte schema id before the Avro body).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from io import BytesIO
+from typing import Any
+
+from fastavro import parse_schema, schemaless_reader, schemaless_writer
+from fastavro.schema import fingerprint, to_parsing_canonical_form
+from fastavro.types import AvroMessage
+
+from schemas.errors import BadRecord, Reason
+
+SINGLE_OBJECT = b"\xc3\x01"
+WIRE_FORMAT = b"\x00"
+
+SchemaById = Callable[[int], Any]
+"""Gives the parsed Avro schema of a registry's id; raises LookupError when the registry has none."""
+
+
+class Schema:
+    """The versions of one record's Avro schema, oldest first; the last one is written."""
+
+    def __init__(self, name: str) -> None:
+        found = sorted(
+            (int(match[1]), file) for file in files("schemas.avro").iterdir() if (match := re.fullmatch(rf"{name}\.(\d+)\.avsc", file.name))
+        )
+        self.name = name
+        self.sources = [json.loads(file.read_text()) for _, file in found]
+        self.versions = [parse_schema(source) for source in self.sources]
+        self.newest = self.versions[-1]
+        self.prefixes = [SINGLE_OBJECT + _fingerprint(source) for source in self.sources]
+        self.prefix = self.prefixes[-1]
+
+
+def _fingerprint(source: Any) -> bytes:
+    return bytes.fromhex(fingerprint(to_parsing_canonical_form(source), "CRC-64-AVRO"))
+
+
+def encode(schema: Schema, record: Mapping[str, Any]) -> bytes:
+    """The bytes of one record, in the newest version of its schema."""
+    out = BytesIO()
+    out.write(schema.prefix)
+    schemaless_writer(out, schema.newest, record)
+    return out.getvalue()
+
+
+def decode(schema: Schema, data: bytes, schema_by_id: SchemaById | None = None) -> dict[str, Any]:
+    """
+    The fields of one record, in the newest version of its schema whatever version wrote it.
+
+    Raises:  BadRecord: unknown-schema; undecodable (truncated, trailing bytes, no Avro).
+    """
+    if data.startswith(schema.prefix):
+        return _read(data, 10, schema.newest, None)
+    if data.startswith(SINGLE_OBJECT):
+        for prefix, version in zip(schema.prefixes, schema.versions, strict=True):
+            if data.startswith(prefix):
+                return _read(data, 10, version, schema.newest)
+        raise BadRecord(Reason.UNKNOWN_SCHEMA, f"no schema of {schema.name} has the fingerprint {data[2:10].hex()}")
+    if data.startswith(WIRE_FORMAT):
+        return _read(data, 5, _registered(schema, data, schema_by_id), schema.newest)
+    raise BadRecord(Reason.UNDECODABLE, f"it begins with {data[:2].hex() or 'nothing'}, which is no encoding of {schema.name}")
+
+
+def _registered(schema: Schema, data: bytes, schema_by_id: SchemaById | None) -> Any:
+    if len(data) < 5:
+        raise BadRecord(Reason.UNDECODABLE, "it ends inside the schema id")
+    id_ = int.from_bytes(data[1:5])
+    if schema_by_id is None:
+        raise BadRecord(Reason.UNKNOWN_SCHEMA, f"it has schema id {id_}, but no schema registry is configured")
+    try:
+        return schema_by_id(id_)
+    except LookupError as error:
+        raise BadRecord(Reason.UNKNOWN_SCHEMA, f"the schema registry has no schema {id_} for {schema.name}") from error
+
+
+def _read(data: bytes, start: int, written: Any, wanted: Any) -> dict[str, Any]:
+    source = BytesIO(data)
+    source.seek(start)
+    try:
+        found: AvroMessage = schemaless_reader(source, written, wanted)
+    except Exception as error:  # fastavro has no error class of its own: whatever it raises, these bytes cannot be read
+        raise BadRecord(Reason.UNDECODABLE, f"Avro: {type(error).__name__}: {error}"[:200]) from error
+    if source.tell() != len(data):
+        raise BadRecord(Reason.UNDECODABLE, f"Avro: {len(data) - source.tell()} bytes too many")
+    return found  # type: ignore[return-value]

@@ -1,0 +1,50 @@
+"""One change for one webhook: the record of a lane, written by the matching agent and read by the sink."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from hashlib import blake2b
+
+import msgspec
+
+from schemas.changes import Change
+from schemas.positions import Origin
+
+
+class Match(StrEnum):
+    """How a change looks to a webhook's query, which sees the old and the new value."""
+
+    CREATE = "create"
+    ENTER = "enter"
+    UPDATE = "update"
+    LEAVE = "leave"
+    REMOVE = "remove"
+    INITIAL = "initial"
+
+
+class Delivery(msgspec.Struct, frozen=True, gc=False):
+    """
+    One change for one webhook.
+
+    webhook_uid:  the webhook as it was made; a name that was deleted and made again has another.
+    snapshot:     0 in the live flow; grows with each snapshot that a webhook is sent.
+    replay:       the id of the replay or resend that put it into the lane a second time, or None.
+    """
+
+    webhook_uid: str
+    revision: int
+    match: Match
+    change: Change
+    snapshot: int = 0
+    replay: str | None = None
+
+    @property
+    def webhook_id(self) -> str:
+        """The ``webhook-id`` header: the same on every retry, repeat and replay, never used for another body."""
+        return webhook_id(self.webhook_uid, self.revision, self.snapshot, self.change.origin)
+
+
+def webhook_id(webhook_uid: str, revision: int, snapshot: int, origin: Origin) -> str:
+    """``msg_`` and 128 bits of a hash of what makes a delivery the one it is."""
+    parts = f"{webhook_uid}/{revision}/{snapshot}/{origin.epoch}/{origin.partition}/{origin.offset}"
+    return "msg_" + blake2b(parts.encode(), digest_size=16).hexdigest()

@@ -1,0 +1,59 @@
+"""
+What can be wrong, said once. Everything that Livehook raises on purpose is a LivehookError::
+
+    LivehookError
+    ├── BadRecord       a record that cannot be used; goes to the dead letters with its reason and detail
+    ├── Invalid         input of a user that is readable but wrong; names each field
+    └── Fatal           the process cannot go on safely; it ends with this line and a supervisor starts it again
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class LivehookError(Exception):
+    """Base of every error that Livehook raises on purpose."""
+
+
+class Reason(StrEnum):
+    """Why a record is in the dead letters (header ``reason``)."""
+
+    UNDECODABLE = "undecodable"
+    UNKNOWN_SCHEMA = "unknown-schema"
+    INVALID = "invalid"
+    TOO_LARGE = "too-large"
+    MISROUTED = "misrouted"
+    CONFLICT = "conflict"
+    EXHAUSTED = "exhausted"
+    TEMPLATE = "template"
+
+
+class BadRecord(LivehookError):
+    """A record that no retry can help: dead-letter it with ``reason`` and ``detail``, and go on."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class FieldError(msgspec.Struct, frozen=True):
+    """One wrong field: its dotted path (``delivery.concurrency``, ``[3].id``) and what would be right."""
+
+    field: str
+    message: str
+
+
+class Invalid(LivehookError, ValueError):
+    """Input that is readable but wrong; every wrong field is named."""
+
+    def __init__(self, errors: list[FieldError]) -> None:
+        super().__init__("; ".join(f"{error.field} {error.message}" if error.field else error.message for error in errors))
+        self.errors = errors
+
+
+class Fatal(LivehookError):
+    """It is not safe to go on: the process ends with this one line, which says what to do."""

@@ -1,0 +1,337 @@
+"""
+Records as bytes, record by record: the only place that knows both our field names and the wire's.
+
+Every ``decode_…`` raises BadRecord (undecodable, unknown-schema; for mutations also invalid, too-large) and nothing else.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import msgspec
+
+from schemas import strict_json
+from schemas.attempts import Attempt, AttemptError, ErrorCode, Exchanged, Outcome
+from schemas.changes import Change, PassedMark
+from schemas.codec import SINGLE_OBJECT, WIRE_FORMAT, Schema, SchemaById, decode, encode
+from schemas.deliveries import Delivery, Match
+from schemas.errors import BadRecord, Reason
+from schemas.mutations import Mark, Mutation, from_fields, removal
+from schemas.positions import Origin
+from schemas.webhooks import Installation, Secret, State, WebhookRevision, WebhookSince, WebhookSpec, WebhookStatus
+
+MUTATION = Schema("mutation")
+MARK = Schema("mark")
+PASSED_MARK = Schema("passed_mark")
+CHANGE = Schema("change")
+DELIVERY = Schema("delivery")
+ATTEMPT = Schema("attempt")
+REVISION = Schema("webhook_revision")
+SINCE = Schema("webhook_since")
+STATUS = Schema("webhook_status")
+INSTALLATION = Schema("installation")
+
+E = TypeVar("E", bound=StrEnum)
+
+_parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def encode_mutation(mutation: Mutation) -> bytes:
+    """One record of ``mutations``; its key is ``mutation.key``."""
+    return encode(
+        MUTATION,
+        {
+            "method": mutation.method.value,
+            "collection": mutation.collection,
+            "id": mutation.id,
+            "value": mutation.value,
+            "ifVersion": mutation.if_version,
+            "metadata": mutation.metadata,
+        },
+    )
+
+
+def decode_mutation(key: bytes | None, value: bytes | None, schema_by_id: SchemaById | None = None) -> Mutation | Mark:
+    """What any producer wrote to ``mutations``: JSON, Avro, or no value at all (a remove of the document that the key names)."""
+    if value is None:
+        return removal(key)
+    if value.startswith(MARK.prefix):
+        return Mark(decode(MARK, value)["webhooks"])
+    if value.startswith((SINGLE_OBJECT, WIRE_FORMAT)):
+        return _avro_mutation(decode(MUTATION, value, schema_by_id))
+    return _json_mutation(value)
+
+
+def _json_mutation(value: bytes) -> Mutation:
+    try:
+        fields, normal = strict_json.read(value)
+    except strict_json.NotStrict as error:
+        raise BadRecord(Reason.UNDECODABLE, f"no strict JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise BadRecord(Reason.INVALID, "the mutation is no object")
+    return from_fields(fields, _parts(normal))
+
+
+def _avro_mutation(record: dict[str, Any]) -> Mutation:
+    fields: dict[str, Any] = {name: value for name, value in record.items() if value is not None}
+    raw: dict[str, Any] = {}
+    for name in ("value", "metadata"):
+        if name in fields:
+            fields[name], raw[name] = _embedded(name, fields[name])
+    id_ = fields.get("id")
+    if id_ is not None and id_.startswith("{"):
+        fields["id"], _ = _embedded("id", id_.encode())
+    return from_fields(fields, raw)
+
+
+def _embedded(name: str, data: bytes) -> tuple[Any, bytes]:
+    try:
+        return strict_json.read(data)
+    except strict_json.NotStrict as error:
+        raise BadRecord(Reason.UNDECODABLE, f"{name}: no strict JSON: {error}") from error
+
+
+def encode_mark(mark: Mark) -> bytes:
+    """A mark for one partition of ``mutations``."""
+    return encode(MARK, {"webhooks": mark.webhooks})
+
+
+def encode_change(change: Change) -> bytes:
+    """One record of ``changes``; its key is ``change.key``."""
+    origin = change.origin
+    return encode(
+        CHANGE,
+        {
+            "collection": change.collection,
+            "id": change.id,
+            "txnId": change.txn_id,
+            "version": change.version,
+            "oldValue": change.old,
+            "newValue": change.new,
+            "epoch": origin.epoch,
+            "partition": origin.partition,
+            "offset": origin.offset,
+            "appendedUs": change.appended_us,
+            "via": [number for pair in sorted(change.via.items()) for number in pair],
+            "metadata": change.metadata,
+        },
+    )
+
+
+def encode_passed_mark(mark: PassedMark) -> bytes:
+    """A mark on its way through ``changes``."""
+    origin = mark.origin
+    return encode(PASSED_MARK, {"webhooks": mark.webhooks, "epoch": origin.epoch, "partition": origin.partition, "offset": origin.offset})
+
+
+def decode_change(value: bytes) -> Change | PassedMark:
+    """One record of ``changes``."""
+    if value.startswith(PASSED_MARK.prefix):
+        mark = decode(PASSED_MARK, value)
+        return PassedMark(mark["webhooks"], Origin(mark["epoch"], mark["partition"], mark["offset"]))
+    record = decode(CHANGE, value)
+    via = record["via"]
+    return Change(
+        record["collection"],
+        record["id"],
+        record["txnId"],
+        record["version"],
+        record["oldValue"],
+        record["newValue"],
+        Origin(record["epoch"], record["partition"], record["offset"]),
+        record["appendedUs"],
+        dict(zip(via[::2], via[1::2], strict=True)) if via else {},
+        record["metadata"],
+    )
+
+
+def encode_delivery(delivery: Delivery, change: bytes | None = None) -> bytes:
+    """One record of a lane. ``change``: the bytes that the change was read from, to spare encoding it again."""
+    return encode(
+        DELIVERY,
+        {
+            "webhookUid": delivery.webhook_uid,
+            "revision": delivery.revision,
+            "match": delivery.match.value,
+            "snapshot": delivery.snapshot,
+            "replay": delivery.replay,
+            "change": encode_change(delivery.change) if change is None else change,
+        },
+    )
+
+
+def decode_delivery(value: bytes) -> Delivery:
+    """One record of a lane."""
+    record = decode(DELIVERY, value)
+    change = decode_change(record["change"])
+    if isinstance(change, PassedMark):
+        raise BadRecord(Reason.INVALID, "a delivery holds a mark where its change should be")
+    match = _member(Match, record["match"])
+    return Delivery(record["webhookUid"], record["revision"], match, change, record["snapshot"], record["replay"])
+
+
+def encode_attempt(attempt: Attempt) -> bytes:
+    """One record of ``attempts``."""
+    error, response = attempt.error, attempt.response
+    return encode(
+        ATTEMPT,
+        {
+            "id": attempt.id,
+            "webhook": attempt.webhook,
+            "deliveryId": attempt.delivery_id,
+            "collection": attempt.collection,
+            "document": attempt.document,
+            "match": attempt.match,
+            "txnId": attempt.txn_id,
+            "version": attempt.version,
+            "offset": attempt.offset,
+            "attempt": attempt.attempt,
+            "startedUs": attempt.started_us,
+            "durationUs": attempt.duration_us,
+            "outcome": attempt.outcome.value,
+            "errorCode": None if error is None else error.code.value,
+            "errorDetail": None if error is None else error.detail,
+            "nextAttemptUs": attempt.next_attempt_us,
+            "test": attempt.test,
+            "replay": attempt.replay,
+            "request": _side(attempt.request) | {"method": attempt.request.method, "url": attempt.request.url},
+            "response": None if response is None else _side(response) | {"status": response.status},
+        },
+    )
+
+
+def _side(side: Exchanged) -> dict[str, Any]:
+    return {"headers": side.headers, "body": side.body, "bodyTruncated": side.body_truncated}
+
+
+def decode_attempt(value: bytes) -> Attempt:
+    """One record of ``attempts``."""
+    record = decode(ATTEMPT, value)
+    request, response = record["request"], record["response"]
+    return Attempt(
+        record["id"],
+        record["webhook"],
+        record["deliveryId"],
+        record["collection"],
+        record["document"],
+        record["match"],
+        record["txnId"],
+        record["version"],
+        record["offset"],
+        record["attempt"],
+        record["startedUs"],
+        record["durationUs"],
+        _member(Outcome, record["outcome"]),
+        Exchanged(request["headers"], request["body"], request["bodyTruncated"], request["method"], request["url"]),
+        response and Exchanged(response["headers"], response["body"], response["bodyTruncated"], status=response["status"]),
+        None if record["errorCode"] is None else AttemptError(_member(ErrorCode, record["errorCode"]), record["errorDetail"]),
+        record["nextAttemptUs"],
+        record["test"],
+        record["replay"],
+    )
+
+
+def encode_revision(revision: WebhookRevision) -> bytes:
+    """One record of ``webhooks``; its key is ``revision.key``."""
+    since = revision.since
+    return encode(
+        REVISION,
+        {
+            "uid": revision.uid,
+            "name": revision.name,
+            "revision": revision.revision,
+            "edit": revision.edit,
+            "spec": msgspec.json.encode(revision.spec),
+            "secrets": [{"value": secret.value, "untilUs": secret.until_us} for secret in revision.secrets],
+            "createdUs": revision.created_us,
+            "updatedUs": revision.updated_us,
+            "since": None if since is None else [msgspec.structs.asdict(origin) for origin in since],
+            "deleted": revision.deleted,
+        },
+    )
+
+
+def encode_since(since: WebhookSince) -> bytes:
+    """One record of ``webhooks``; its key is ``since.key``."""
+    origin = since.origin
+    return encode(
+        SINCE,
+        {
+            "name": since.name,
+            "revision": since.revision,
+            "epoch": origin.epoch,
+            "partition": origin.partition,
+            "offset": origin.offset,
+        },
+    )
+
+
+def encode_status(status: WebhookStatus) -> bytes:
+    """One record of ``webhooks``; its key is ``name/status``."""
+    return encode(
+        STATUS,
+        {
+            "uid": status.uid,
+            "name": status.name,
+            "edit": status.edit,
+            "state": status.state.value,
+            "reason": status.reason,
+            "atUs": status.at_us,
+        },
+    )
+
+
+def encode_installation(installation: Installation) -> bytes:
+    """The record of ``webhooks`` with the key ``$installation``."""
+    return encode(
+        INSTALLATION,
+        {
+            "epoch": installation.epoch,
+            "mutationsTopicId": installation.mutations_topic_id,
+            "changesTopicId": installation.changes_topic_id,
+        },
+    )
+
+
+def decode_webhooks(value: bytes) -> WebhookRevision | WebhookSince | WebhookStatus | Installation:
+    """One record of ``webhooks``."""
+    if value.startswith(tuple(SINCE.prefixes)):
+        since = decode(SINCE, value)
+        return WebhookSince(since["name"], since["revision"], Origin(since["epoch"], since["partition"], since["offset"]))
+    if value.startswith(tuple(INSTALLATION.prefixes)):
+        found = decode(INSTALLATION, value)
+        return Installation(found["epoch"], found["mutationsTopicId"], found["changesTopicId"])
+    if value.startswith(tuple(STATUS.prefixes)):
+        status = decode(STATUS, value)
+        return WebhookStatus(
+            status["uid"], status["name"], status["edit"], _member(State, status["state"]), status["reason"], status["atUs"]
+        )
+    record = decode(REVISION, value)
+    since = record["since"]
+    return WebhookRevision(
+        record["uid"],
+        record["name"],
+        record["revision"],
+        record["edit"],
+        _spec(record["spec"]),
+        [Secret(secret["value"], secret["untilUs"]) for secret in record["secrets"]],
+        record["createdUs"],
+        record["updatedUs"],
+        None if since is None else [Origin(origin["epoch"], origin["partition"], origin["offset"]) for origin in since],
+        record["deleted"],
+    )
+
+
+def _spec(data: bytes) -> WebhookSpec:
+    try:
+        return msgspec.json.decode(data, type=WebhookSpec)
+    except msgspec.MsgspecError as error:
+        raise BadRecord(Reason.INVALID, f"spec: {error}") from error
+
+
+def _member(kind: type[E], value: str) -> E:
+    try:
+        return kind(value)
+    except ValueError:
+        raise BadRecord(Reason.INVALID, f"{value!r} is no {kind.__name__}") from None

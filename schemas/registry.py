@@ -1,0 +1,102 @@
+"""
+The webhooks that there are: a pure fold of the ``webhooks`` topic, kept by whoever reads it (API, matching agent, sink).
+
+The last record of a key holds, which is what compaction keeps too; so every reader ends at the same state, whenever it began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from schemas.positions import Origin
+from schemas.records import decode_webhooks
+from schemas.webhooks import INSTALLATION_KEY, Installation, State, WebhookRevision, WebhookSince, WebhookStatus
+
+
+class Webhook(msgspec.Struct, frozen=True):
+    """One webhook as it is now: its newest revision, and what a sink found out since the last edit."""
+
+    current: WebhookRevision
+    status: WebhookStatus | None = None
+
+    @property
+    def state(self) -> State:
+        """What the user wants, unless a sink disabled it after the last edit."""
+        return self.current.spec.state if self.status is None else self.status.state
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is disabled; None when it is not."""
+        return None if self.status is None else self.status.reason
+
+
+class Registry:
+    """Feed it every record of ``webhooks`` in order; ask it at any time."""
+
+    def __init__(self) -> None:
+        self.installation: Installation | None = None
+        self._revisions: dict[str, dict[int, WebhookRevision]] = {}
+        self._since: dict[str, dict[int, list[Origin]]] = {}
+        self._statuses: dict[str, WebhookStatus] = {}
+
+    def apply(self, key: bytes, value: bytes | None) -> str | None:
+        """
+        Take in one record; None as value is a tombstone.
+
+        Returns:  the name of the webhook that it is about, or None.
+        Raises:   BadRecord: the record cannot be read; nothing has changed.
+        """
+        if key == INSTALLATION_KEY:
+            if value is not None and isinstance(found := decode_webhooks(value), Installation):
+                self.installation = found
+            return None
+        name, _, part = key.decode().partition("/")
+        if value is None:
+            self._forget(name, part)
+            return name
+        record = decode_webhooks(value)
+        if isinstance(record, WebhookRevision):
+            self._revisions.setdefault(name, {})[record.revision] = record
+        elif isinstance(record, WebhookStatus):
+            self._statuses[name] = record
+        elif isinstance(record, WebhookSince):
+            self._since.setdefault(name, {}).setdefault(record.revision, []).append(record.origin)
+        return name
+
+    def _forget(self, name: str, part: str) -> None:
+        if part == "status":
+            self._statuses.pop(name, None)
+        elif "/" not in part:
+            self._revisions.get(name, {}).pop(int(part), None)
+            self._since.get(name, {}).pop(int(part), None)
+
+    def since(self, revision: WebhookRevision) -> list[Origin]:
+        """Where a revision is known to begin; before its marks are acknowledged only some partitions may be known."""
+        return self._since.get(revision.name, {}).get(revision.revision, []) if revision.since is None else revision.since
+
+    def revisions(self, name: str) -> list[WebhookRevision]:
+        """Every revision on record, deleted ones included, oldest first."""
+        return [revision for _, revision in sorted(self._revisions.get(name, {}).items())]
+
+    def newest(self, name: str) -> WebhookRevision | None:
+        """The newest revision on record, a deleted or not yet acknowledged one too: the next one counts on from it."""
+        return max(self._revisions.get(name, {}).values(), key=lambda revision: revision.revision, default=None)
+
+    def webhook(self, name: str) -> Webhook | None:
+        """The webhook, or None when there is none (any more). A revision whose marks are not acknowledged yet is not there."""
+        known = [revision for revision in self._revisions.get(name, {}).values() if revision.since is not None or revision.deleted]
+        current = max(known, key=lambda revision: revision.revision, default=None)
+        if current is None or current.deleted:
+            return None
+        status = self._statuses.get(name)
+        holds = status is not None and status.uid == current.uid and status.edit >= current.edit
+        return Webhook(current, status if holds else None)
+
+    def __iter__(self) -> Iterator[Webhook]:
+        """Every webhook that is there, by name."""
+        for name in sorted(self._revisions):
+            webhook = self.webhook(name)
+            if webhook is not None:
+                yield webhook

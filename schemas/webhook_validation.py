@@ -1,0 +1,447 @@
+"""
+From what a user wrote to a :class:`WebhookSpec`, or to a list of every field that is wrong. Source: docs/reference/webhook.md.
+
+Pure. Called by the API with what was sent, and by nobody else: a spec that is on record has passed here.
+What the reference describes and this version does not do yet is refused by name.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+import msgspec
+
+from schemas.durations import seconds
+from schemas.errors import FieldError, Invalid
+from schemas.keys import check_collection, id_text
+from schemas.masking import MASK
+from schemas.reader import Reader, as_text, not_available, one_of, shown
+from schemas.times import parse_rfc3339
+from schemas.webhook_json import ANSWERED_ONLY
+from schemas.webhooks import (
+    EVENTS,
+    SELECTING,
+    DeliverySettings,
+    Fields,
+    Payload,
+    Retry,
+    State,
+    Trigger,
+    WebhookSpec,
+)
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
+ARGUMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)  # RFC 9110, 5.6.2
+HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]{0,8190}[\x21-\x7e])?|", re.ASCII)
+MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*(\s*;\s*[a-z0-9-]+=[\x21-\x7e]+)*", re.ASCII | re.IGNORECASE)
+TRANSACTION = re.compile(r"txn:\d{1,16}", re.ASCII)
+
+ALIASES = ("publish", "unpublish", "delete")
+FORMATS = ("livehook", "ditto")
+FORMATS_LATER = ("document", "entity", "debezium", "cloudevents", "template")
+OUR_HEADERS = frozenset({"user-agent", "webhook-id", "webhook-timestamp", "webhook-signature"})  # and livehook-…
+CONNECTION_HEADERS = frozenset(
+    {"connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+)
+HEADERS_MAX = 64
+TRIGGERS_MAX = 100
+ATTEMPTS_MAX = 100
+URL_CHARS_MAX = 8_192
+SECRET_BYTES = (24, 64)  # Standard Webhooks 1.0, "Signature scheme"
+SCHEDULE_S_MAX = 7 * 86_400  # how long a lane keeps its deliveries
+
+QueryCheck = Callable[[str, Mapping[str, Any], Sequence[str]], FieldError | None]
+"""Query, arguments and collections in; what is wrong with the query, as the field ``query`` or ``args``."""
+
+TargetCheck = Callable[[str, int], str | None]
+"""Host and port of a URL in; why they may not be called, as far as the text tells, else None."""
+
+
+class Checks(msgspec.Struct, frozen=True):
+    """What others know to be right: the query language, and what may be called. ``allow_private``: plain http is fine."""
+
+    query: QueryCheck
+    target: TargetCheck
+    allow_private: bool = False
+
+
+class QueryFieldError(FieldError, frozen=True):
+    """A query that cannot be read: where, from 1, and what could have stood there."""
+
+    line: int
+    column: int
+    expected: tuple[str, ...] | None = None
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What a user asks for; ``secret`` None: keep the one there is, or make one."""
+
+    spec: WebhookSpec
+    secret: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Wanted({self.spec.name!r})"
+
+
+def parse_webhook(
+    data: object,
+    *,
+    name: str | None,
+    checks: Checks,
+    disabled: bool = False,
+) -> Wanted:
+    """
+    The webhook that the input asks for, every default filled in.
+
+    Args:    data: decoded JSON or YAML. name: where it is known already; the input may leave it out or repeat it.
+             disabled: it is disabled now, so that this state may be sent back.
+    Raises:  Invalid: every wrong field is named.
+    """
+    errors: list[FieldError] = []
+    top = Reader(data, "", errors)
+    for answered in ANSWERED_ONLY:  # an answer may be sent back as it came
+        top.raw(answered)
+    selected = _selection(top, checks.query)
+    spec = WebhookSpec(
+        name=_name(top, name),
+        url=top.checked("url", lambda value: _url(value, checks), ""),
+        **selected,
+        method=top.choice("method", ("POST", "PUT", "PATCH"), "POST"),
+        auth=_auth(top.inner("auth")),
+        headers=_headers(top),
+        payload=_payload(top.inner("payload")),
+        fields=_fields(top.inner("fields")),
+        delivery=_delivery(top.inner("delivery")),
+        retry=_retry(top.inner("retry")),
+        start=top.checked("start", _start, "now"),
+        on_gap=top.choice("onGap", ("initial", "continue"), "initial"),
+        signing=top.choice("signing", ("v1",), "v1", later=("v1a",)),
+        state=_state(top, disabled=disabled),
+    )
+    if "url" not in top:
+        top.refuse("url", "is missing")
+    secret = top.checked("secret", check_secret)
+    top.end()
+    if errors:
+        raise Invalid(errors)
+    return Wanted(spec, secret)
+
+
+def check_name(value: Any) -> str:
+    """
+    A webhook's name.
+
+    Raises:  ValueError.
+    """
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        raise ValueError(f"is {shown(value)}, must be 1 to 63 of a-z, 0-9 and -, and not begin with -")
+    return value
+
+
+def check_secret(value: Any) -> str:
+    """
+    A signing secret of one's own.
+
+    Raises:  ValueError; the message never holds the value.
+    """
+    low, high = SECRET_BYTES
+    why = f"must be whsec_ and then {low} to {high} bytes in base64"
+    text = _unmasked(value)
+    if not text.startswith("whsec_"):
+        raise ValueError(why)
+    try:
+        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except binascii.Error:
+        raise ValueError(why) from None
+    if not low <= len(key) <= high:
+        raise ValueError(f"has {len(key)} bytes, {why}")
+    return text
+
+
+def _name(top: Reader, known: str | None) -> str:
+    if known is None and "name" not in top:
+        top.refuse("name", "is missing")
+    name = str(top.checked("name", check_name, known or ""))
+    if known is not None and name != known:
+        top.refuse("name", f"is {shown(name)}, but the webhook is {shown(known)}: they must be the same")
+    return name
+
+
+def _selection(top: Reader, check_query: QueryCheck) -> dict[str, Any]:
+    """The fields of the spec that say what is selected: the five, or the triggers."""
+    triggers = top.raw("triggers")
+    if not triggers:
+        trigger = _trigger(top, check_query)
+        return {name: getattr(trigger, name) for name in trigger.__struct_fields__}
+    for name in (*SELECTING[:-1], "collection"):
+        if top.raw(name):
+            top.refuse(name, "stands in each of the triggers when there are any: leave it out here")
+    if not isinstance(triggers, list) or len(triggers) > TRIGGERS_MAX:
+        top.refuse("triggers", f"must be a list of at most {TRIGGERS_MAX}")
+        return {}
+    found = []
+    for index, data in enumerate(triggers):
+        reader = Reader(data, f"triggers[{index}]", top.errors)
+        found.append(_trigger(reader, check_query))
+        reader.end()
+    return {"triggers": tuple(found)}
+
+
+def _trigger(reader: Reader, check_query: QueryCheck) -> Trigger:
+    collections = _collections(reader)
+    query = reader.text("query", "true")
+    args = reader.object("args")
+    for name in args:
+        if not ARGUMENT.fullmatch(name):
+            reader.refuse(f"args.{name}", "must be named with letters, digits and _")
+    wrong = check_query(query, args, collections)
+    if wrong is not None:
+        reader.errors.append(msgspec.structs.replace(wrong, field=reader.path_of(wrong.field)))
+    ids = reader.each("ids", _id)
+    events = reader.each("events", _event)
+    if "events" in reader and reader.raw("events") == []:
+        reader.refuse("events", "is empty: name at least one event, or leave it out for all")
+    return Trigger(collections, query, args, tuple(ids), tuple(events) if "events" in reader else EVENTS)
+
+
+def _collections(reader: Reader) -> tuple[str, ...]:
+    one = reader.checked("collection", _collection)
+    many = reader.each("collections", _collection)
+    if "collection" in reader and "collections" in reader:
+        reader.refuse("collection", "and collections are both there: one is enough")
+    elif "collection" in reader:
+        many = [] if one is None else [one]
+    elif not reader.raw("collections"):
+        reader.refuse("collections", "is missing: name at least one, or * for all")
+    if "*" in many and len(many) > 1:
+        reader.refuse("collections", "has * beside others: * alone is all")
+    return tuple(many)
+
+
+def _collection(value: Any) -> str:
+    return "*" if value == "*" else check_collection(value)
+
+
+def _id(value: Any) -> str | dict[str, Any]:
+    id_text(value)
+    return value  # type: ignore[no-any-return]  # id_text raises on anything but a string or an object
+
+
+def _event(value: Any) -> str:
+    if value == "initial":
+        raise ValueError("is 'initial', which comes with start and is not asked for here")
+    if value in ("initializing", "ready"):
+        raise ValueError(not_available(f"the marker {value!r}"))
+    if value not in EVENTS and value not in ALIASES:
+        raise ValueError(f"is {shown(value)}, must be {one_of((*EVENTS, *ALIASES))}")
+    return str(value)
+
+
+def _url(value: Any, checks: Checks) -> str:
+    text = as_text(value)
+    if not 1 <= len(text) <= URL_CHARS_MAX:
+        raise ValueError(f"has {len(text):,} characters, must have 1 to {URL_CHARS_MAX:,}")
+    if not re.fullmatch(r"[\x21-\x7e]+", text):
+        raise ValueError("has a space, a control character or a sign beyond ASCII: percent-encode it")
+    if "{{" in text:
+        raise ValueError(not_available("a URL with {{…}}"))
+    parts = urlsplit(text)  # ValueError: an IPv6 address without its bracket
+    schemes = ("https", "http") if checks.allow_private else ("https",)
+    if parts.scheme not in schemes:
+        raise ValueError("must begin with https://, or http:// where private targets are allowed (ALLOW_PRIVATE)")
+    if "@" in parts.netloc:
+        raise ValueError("holds a user or password: use auth.basic")
+    if parts.fragment or text.endswith("#"):
+        raise ValueError("has a fragment (#…), which no receiver ever sees")
+    _check_host(parts, checks.target)
+    return text
+
+
+def _check_host(parts: SplitResult, check_target: TargetCheck) -> None:
+    if not parts.hostname or not re.fullmatch(r"[a-z0-9_.-]+|[0-9a-f:.]+(%[\w.-]+)?", parts.hostname):
+        raise ValueError("has no host name that could be called")
+    port = parts.port if parts.port is not None else {"https": 443, "http": 80}[parts.scheme]  # ValueError: it is no port
+    if port not in (80, 443) and port < 1024:
+        raise ValueError(f"has port {port}, must be 80, 443 or from 1024")
+    if (why := check_target(parts.hostname, port)) is not None:
+        raise ValueError(why)
+
+
+def _auth(reader: Reader) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, what in (("oauth2", "OAuth 2.0"), ("mtls", "client certificates")):
+        if reader.raw(name) is not None:
+            reader.refuse(name, not_available(what))
+    if reader.raw("basic") is not None:
+        basic = reader.inner("basic")
+        found["basic"] = {"username": _required(basic, "username", _username), "password": _required(basic, "password", _unmasked)}
+        basic.end()
+    if reader.raw("bearer") is not None:
+        bearer = reader.inner("bearer")
+        found["bearer"] = {"token": _required(bearer, "token", _token)}
+        bearer.end()
+    if len(found) > 1:
+        reader.refuse("bearer", "and auth.basic are both there: a call has one Authorization header")
+    reader.end()
+    return found
+
+
+def _required(reader: Reader, name: str, check: Callable[[Any], str]) -> str:
+    if name not in reader:
+        reader.refuse(name, "is missing")
+    return str(reader.checked(name, check, ""))
+
+
+def _username(value: Any) -> str:
+    text = as_text(value)
+    if ":" in text or not text.isprintable():  # RFC 7617, section 2
+        raise ValueError("has a colon or a control character")
+    return text
+
+
+def _unmasked(value: Any) -> str:
+    """A secret; the message of an error never holds it."""
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError("must be a string without control characters")
+    if value == MASK:
+        raise ValueError("is masked, and there is none on record to keep")
+    return value
+
+
+def _token(value: Any) -> str:
+    text = _unmasked(value)
+    if not re.fullmatch(r"[\x21-\x7e]{1,8192}", text):
+        raise ValueError("must be visible ASCII without spaces")
+    return text
+
+
+def _headers(top: Reader) -> dict[str, str]:
+    reader = Reader(top.object("headers"), "headers", top.errors)
+    names = list(reader)
+    if len(names) > HEADERS_MAX:
+        top.refuse("headers", f"has {len(names)}, at most {HEADERS_MAX} are possible")
+        return {}
+    times = Counter(name.lower() for name in names)
+    for name in names:
+        if (why := _refused_header(name.lower(), times[name.lower()], has_auth=bool(top.raw("auth")))) is not None:
+            reader.refuse(name, why)
+    return {name: str(reader.checked(name, _header_value, "")) for name in names}
+
+
+def _refused_header(name: str, times: int, *, has_auth: bool) -> str | None:
+    """Why a header, in lower case, may not be set, or None."""
+    if not HEADER_NAME.fullmatch(name):
+        return "is no header name"
+    if times > 1:
+        return "is there twice: upper and lower case are the same"
+    if name == "content-type":
+        return "comes from payload.contentType: set it there"
+    if name == "authorization" and has_auth:
+        return "comes from auth: leave one of them out"
+    if name in OUR_HEADERS or name.startswith("livehook-"):
+        return "is set by Livehook"
+    if name in CONNECTION_HEADERS or name.startswith("proxy-"):
+        return "belongs to the connection and cannot be set"
+    return None
+
+
+def _header_value(value: Any) -> str:
+    text = _unmasked(value)
+    if not HEADER_VALUE.fullmatch(text):
+        raise ValueError("must be at most 8 KiB of ASCII on one line, without spaces at its ends")
+    return text
+
+
+def _payload(reader: Reader) -> Payload:
+    if reader.raw("template") is not None:
+        reader.refuse("template", not_available("templates"))
+    payload = Payload(
+        format=reader.choice("format", FORMATS, "livehook", later=FORMATS_LATER),
+        content_type=reader.checked("contentType", _media_type),
+    )
+    reader.end()
+    return payload
+
+
+def _media_type(value: Any) -> str:
+    text = as_text(value)
+    if len(text) > 256 or not MEDIA_TYPE.fullmatch(text):
+        raise ValueError(f"is {shown(text)}, must be a media type such as application/json")
+    return text
+
+
+def _fields(reader: Reader) -> Fields:
+    for name in ("include", "exclude"):
+        if reader.texts(name):
+            reader.refuse(name, not_available(f"fields.{name}"))
+    reader.end()
+    return Fields()
+
+
+def _delivery(reader: Reader) -> DeliverySettings:
+    partitions = reader.whole("partitions", 1, 1, 32)
+    if partitions > 1:
+        reader.refuse("partitions", not_available("more than 1"))
+    delivery = DeliverySettings(
+        concurrency=reader.whole("concurrency", 64, 1, 4096),
+        timeout_seconds=reader.number("timeoutSeconds", 15, 1, 60) or 15,
+        rate_limit=reader.number("rateLimit", None, 0.01, 1_000_000),
+        order=reader.choice("order", ("document",), "document", later=("none",)),
+    )
+    reader.end()
+    return delivery
+
+
+def _retry(reader: Reader) -> Retry:
+    schedule = tuple(reader.each("schedule", _duration, length_max=ATTEMPTS_MAX))
+    if "schedule" in reader and reader.raw("schedule") == []:
+        reader.refuse("schedule", "is empty: the first entry is the wait before the first attempt")
+    if sum(map(seconds, schedule)) > SCHEDULE_S_MAX:
+        reader.refuse("schedule", "is longer than 7d altogether, and a lane keeps its deliveries for 7d")
+    retry = Retry(
+        schedule=schedule if "schedule" in reader else Retry().schedule,
+        jitter=reader.number("jitter", 0.2, 0, 1) or 0.0,
+        disable_after=reader.checked("disableAfter", _duration, "5d"),
+    )
+    reader.end()
+    return retry
+
+
+def _duration(value: Any) -> str:
+    seconds(value)
+    return str(value)
+
+
+def _start(value: Any) -> str:
+    text = as_text(value)
+    if text == "now":
+        return text
+    if text == "beginning" or TRANSACTION.fullmatch(text) or _is_time(text):
+        raise ValueError(not_available(f"start: {text} (only now is)"))
+    raise ValueError(f"is {shown(text)}, must be now, beginning, a time with an offset (RFC 3339) or txn:N")
+
+
+def _is_time(text: str) -> bool:
+    try:
+        parse_rfc3339(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _state(top: Reader, *, disabled: bool) -> State:
+    def check(value: Any) -> State:
+        if value == State.DISABLED and not disabled:
+            raise ValueError("is 'disabled', which Livehook alone sets: active or paused are yours")
+        if value not in list(State):
+            raise ValueError(f"is {shown(value)}, must be active or paused")
+        return State(value)
+
+    return State(top.checked("state", check, State.ACTIVE))
