@@ -1,0 +1,149 @@
+"""
+The streams worker: a Faust app that hands batches to agents, wired on one screen.
+
+Faust gives membership, assignment, flow control and commits; the batches come through :mod:`streams.transport`; what happens to them is in
+:mod:`streams.agents`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import faust
+import faust.livecheck
+from faust.types import EventT
+from mode import CrashingSupervisor
+
+from schemas.topics import Topics
+from streams import transport
+from streams.metrics import StreamsMetrics
+from streams.ports import Agent, Received
+
+logger = logging.getLogger(__name__)
+
+SESSION_TIMEOUT_S = 10.0
+HEARTBEAT_S = 3.0
+COMMIT_S = 1.0
+IN_FLIGHT_WAIT_S = 8.0  # less than the rebalance timeout: a batch under way is finished before its partition is given away
+
+Fail = Callable[[BaseException], None]
+
+
+class StreamsWorker:
+    """
+    One worker process of the group.
+
+    Args:  fail: called with what ended an agent; it must end the process, for nothing of a batch that failed may be acknowledged.
+           connection: further Faust settings (credentials, SSL context).
+    """
+
+    def __init__(
+        self,
+        *,
+        topics: Topics,
+        bootstrap_servers: str,
+        client_id: str,
+        instance_id: str,
+        folder: Path,
+        agents: Sequence[Agent],
+        metrics: StreamsMetrics,
+        fail: Fail,
+        connection: Mapping[str, Any] | None = None,
+    ) -> None:
+        transport.register()
+        (folder / "faust").mkdir(parents=True, exist_ok=True)
+        self._metrics = metrics
+        self._fail = fail
+        self._agents = agents
+        self._busy = [asyncio.Lock() for _ in agents]
+        self.app = faust.App(
+            topics.group_streams,
+            broker=[f"{transport.SCHEME}://{server}" for server in bootstrap_servers.split(",")],
+            broker_client_id=client_id,
+            consumer_group_instance_id=instance_id,
+            datadir=str(folder / "faust"),
+            store="memory://",
+            autodiscover=False,
+            web_enabled=False,
+            topic_disable_leader=True,
+            topic_allow_declare=False,
+            agent_supervisor=CrashingSupervisor,
+            consumer_auto_offset_reset="earliest",
+            consumer_max_fetch_size=4 * 1024 * 1024,
+            stream_buffer_maxsize=4096,  # never reached: the transport bounds the batches under way
+            broker_max_poll_records=transport.RECORDS_MAX,
+            stream_wait_empty=False,
+            broker_session_timeout=SESSION_TIMEOUT_S,
+            broker_heartbeat_interval=HEARTBEAT_S,
+            broker_commit_interval=COMMIT_S,
+            broker_max_poll_interval=300.0,
+            **(connection or {}),
+        )
+        for agent, busy in zip(agents, self._busy, strict=True):
+            self._add(agent, busy)
+        self.app.on_partitions_revoked.connect(self._on_revoked)
+
+    async def start(self) -> None:
+        """Join the group and start to work."""
+        await self.app.start()
+
+    async def stop(self) -> None:
+        """Finish the batches under way, commit, leave."""
+        await self._settled()
+        await self.app.consumer.commit()
+        await self.app.stop()
+        for agent in self._agents:
+            agent.close()
+
+    def joined(self) -> bool:
+        """Whether the group has given this worker its partitions, which may be none."""
+        return not self.app.rebalancing and self.app.consumer_generation_id > 0
+
+    def measure(self) -> None:
+        """Note how far behind this worker's partitions are."""
+        consumer = cast(transport.Consumer, self.app.consumer)
+        lag = {agent.topic: 0 for agent in self._agents}
+        for tp in consumer.assignment():
+            lag[tp.topic] += consumer.behind(tp)
+        for topic, records in lag.items():
+            self._metrics.lag(topic, records)
+
+    def _add(self, agent: Agent, busy: asyncio.Lock) -> None:
+        channel = self.app.topic(agent.topic, value_serializer="batch", value_type=None, key_serializer="raw", key_type=bytes)
+
+        async def process(stream: Any) -> None:
+            async for event in stream.noack().events():
+                async with busy:
+                    await self._process(agent, event)
+
+        self.app.agent(channel, name=agent.topic, concurrency=1)(process)
+
+    async def _process(self, agent: Agent, event: EventT[Any]) -> None:
+        if event.message.generation_id != self.app.consumer_generation_id:
+            return  # fetched before a rebalance: whoever owns the partition now reads it again from the commit
+        try:
+            await agent.process(cast(Sequence[Received], event.value))
+        except Exception as error:
+            self._fail(error)
+            raise
+        event.ack()
+
+    async def _on_revoked(self, *_: Any, **__: Any) -> None:
+        await self._settled()
+        for agent in self._agents:
+            agent.revoked()
+        self._metrics.rebalanced()
+
+    async def _settled(self) -> None:
+        """Until no batch is under way; after a while on without, for the next owner's checks hold it all the same."""
+        try:
+            async with asyncio.timeout(IN_FLIGHT_WAIT_S):
+                for busy in self._busy:
+                    async with busy:
+                        pass
+        except TimeoutError:
+            logger.warning("a batch is still under way after %.0f s, its partition is given away", IN_FLIGHT_WAIT_S)

@@ -1,0 +1,209 @@
+"""
+From a change to deliveries: which webhooks want it, and as what.
+
+Pure. ``match`` asks the standing queries which revisions serve the change's origin, looks at old and new value, and plans a delivery for each
+that wants the event. Called by the matching agent, the simulation and the golden log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+
+from schemas.changes import Change
+from schemas.deliveries import Delivery, Match
+from schemas.keys import id_text
+from schemas.positions import Origin
+from schemas.webhooks import Trigger, WebhookRevision
+from streams.query import Query, compile_query
+
+ANY = "*"
+ALIASES: Mapping[str, tuple[Match, ...]] = {
+    "publish": (Match.CREATE, Match.ENTER),
+    "unpublish": (Match.LEAVE, Match.REMOVE),
+    "delete": (Match.REMOVE,),
+}
+MARKERS = ("initializing", "ready")
+
+_document = msgspec.json.decode
+
+
+@dataclass(frozen=True, slots=True)
+class StandingQuery:
+    """One trigger of a webhook, ready to be asked; ``query`` None matches every document, ``ids`` None any."""
+
+    collections: frozenset[str]
+    query: Query | None
+    ids: frozenset[str] | None
+    events: frozenset[Match]
+
+
+@dataclass(slots=True)
+class Standing:
+    """
+    One revision of a webhook in the matching agent.
+
+    since:  the first origin of each partition that it serves; a partition that is missing is not served yet. A later revision of the same
+            name ends it where that one begins.
+    """
+
+    name: str
+    uid: str
+    revision: int
+    lane: str
+    queries: tuple[StandingQuery, ...]
+    deleted: bool = False
+    since: dict[int, Origin] = field(default_factory=dict)
+
+    def serves(self, origin: Origin) -> bool:
+        """Whether the origin is not before this revision's first."""
+        since = self.since.get(origin.partition)
+        return since is not None and since <= origin
+
+
+class StandingQueries(Protocol):
+    """All revisions that may still serve an origin."""
+
+    def put(self, standing: Standing) -> None:
+        """Add a revision, or put it in place of the one with the same name and number."""
+        ...
+
+    def remove(self, name: str, revision: int) -> None:
+        """Forget a revision."""
+        ...
+
+    def get(self, name: str, revision: int) -> Standing | None:
+        """One revision."""
+        ...
+
+    def serving(self, change: Change) -> Iterator[Standing]:
+        """For each webhook that may want the change, the one revision that serves its origin; more than those that match may come."""
+        ...
+
+
+class SimpleStandingQueries:
+    """Every webhook of the change's collection is a candidate: the oracle that any cleverer index must agree with."""
+
+    def __init__(self) -> None:
+        self._revisions: dict[str, list[Standing]] = {}  # newest first
+        self._names: dict[str, set[str]] = {}  # by collection
+
+    def put(self, standing: Standing) -> None:
+        """See :class:`StandingQueries`."""
+        self.remove(standing.name, standing.revision)
+        revisions = self._revisions.setdefault(standing.name, [])
+        revisions.append(standing)
+        revisions.sort(key=lambda one: one.revision, reverse=True)
+        for collection in _collections(standing):
+            self._names.setdefault(collection, set()).add(standing.name)
+
+    def remove(self, name: str, revision: int) -> None:
+        """See :class:`StandingQueries`."""
+        revisions = self._revisions.get(name, [])
+        gone = [one for one in revisions if one.revision == revision]
+        self._revisions[name] = [one for one in revisions if one.revision != revision]
+        left = {collection for one in self._revisions[name] for collection in _collections(one)}
+        for collection in {collection for one in gone for collection in _collections(one)} - left:
+            self._names[collection].discard(name)
+
+    def get(self, name: str, revision: int) -> Standing | None:
+        """See :class:`StandingQueries`."""
+        return next((one for one in self._revisions.get(name, ()) if one.revision == revision), None)
+
+    def serving(self, change: Change) -> Iterator[Standing]:
+        """See :class:`StandingQueries`."""
+        for name in sorted(self._names.get(change.collection, set()) | self._names.get(ANY, set())):
+            standing = next((one for one in self._revisions[name] if one.serves(change.origin)), None)
+            if standing is not None and not standing.deleted:
+                yield standing
+
+
+def match(queries: StandingQueries, change: Change) -> Iterator[tuple[Standing, Delivery]]:
+    """
+    The deliveries of one change, at most one a webhook, by name.
+
+    Guarantees:  the same for the same revisions, whatever else the index holds.
+    """
+    documents = _Documents(change)
+    for standing in queries.serving(change):
+        for query in standing.queries:
+            event = _event(query, change, documents)
+            if event is not None and event in query.events:
+                yield standing, Delivery(standing.uid, standing.revision, event, change)
+                break
+
+
+class _Documents:
+    """Old and new value, parsed at most once and only if somebody asks."""
+
+    __slots__ = ("_change", "_new", "_old")
+
+    def __init__(self, change: Change) -> None:
+        self._change = change
+        self._old: Any = None
+        self._new: Any = None
+
+    def old(self) -> Any:
+        if self._old is None and self._change.old is not None:
+            self._old = _document(self._change.old)
+        return self._old
+
+    def new(self) -> Any:
+        if self._new is None and self._change.new is not None:
+            self._new = _document(self._change.new)
+        return self._new
+
+
+def _event(query: StandingQuery, change: Change, documents: _Documents) -> Match | None:
+    if change.collection not in query.collections and ANY not in query.collections:
+        return None
+    if query.ids is not None and change.id not in query.ids:
+        return None
+    old = change.old is not None and (query.query is None or query.query.matches(documents.old()))
+    new = change.new is not None and (query.query is None or query.query.matches(documents.new()))
+    return classify(change, old=old, new=new)
+
+
+def classify(change: Change, *, old: bool, new: bool) -> Match | None:
+    """What a change is to a query that matches its old and new value or does not."""
+    if change.new is None:
+        return Match.REMOVE if old else None
+    if change.old is None:
+        return Match.CREATE if new else None
+    if new:
+        return Match.UPDATE if old else Match.ENTER
+    return Match.LEAVE if old else None
+
+
+def standing_of(revision: WebhookRevision, lane: str, since: Iterable[Origin]) -> Standing:
+    """
+    A revision as the matching agent asks it; ``since``: its first origins, as far as they are known.
+
+    Raises:  QueryError: its query cannot be read (by this version).
+    """
+    return Standing(
+        name=revision.name,
+        uid=revision.uid,
+        revision=revision.revision,
+        lane=lane,
+        queries=() if revision.deleted else tuple(map(_standing_query, revision.spec.triggers_all)),
+        deleted=revision.deleted,
+        since={origin.partition: origin for origin in since},
+    )
+
+
+def _standing_query(trigger: Trigger) -> StandingQuery:
+    query = compile_query(trigger.query, trigger.args)
+    return StandingQuery(
+        collections=frozenset(trigger.collections),
+        query=None if trigger.query.strip() == "true" else query,
+        ids=frozenset(map(id_text, trigger.ids)) if trigger.ids else None,
+        events=frozenset(match for event in trigger.events if event not in MARKERS for match in ALIASES.get(event) or (Match(event),)),
+    )
+
+
+def _collections(standing: Standing) -> set[str]:
+    return {collection for query in standing.queries for collection in query.collections}

@@ -1,0 +1,59 @@
+"""What a streams worker counts. Names and labels: docs/reference/metrics.md."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from schemas.deliveries import Match
+from streams.documents import Applied
+
+
+class StreamsMetrics:
+    """The metrics of one worker, in a registry of their own."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._mutations = Counter("livehook_mutations", "Mutations by what came of them", ["outcome"], registry=registry)
+        self._changes = Counter("livehook_changes", "Changes written", registry=registry)
+        self._matches = Counter("livehook_matches", "Deliveries planned", ["webhook", "match"], registry=registry)
+        self._documents = Gauge("livehook_documents", "Documents in the partitions of this worker", registry=registry)
+        self._dead = Counter("livehook_dead_letters", "Records that could not be applied or delivered", ["reason"], registry=registry)
+        self._lag = Gauge("livehook_stream_lag", "Records not processed yet", ["topic"], registry=registry)
+        self._dropped = Counter("livehook_duplicates_dropped", "Records seen before", ["stage"], registry=registry)
+        self._rebalances = Counter("livehook_rebalances", "Rebalances of the group", ["role"], registry=registry)
+        self._documents_of: dict[int, int] = {}
+        for outcome in ("applied", "unchanged", "forwarded", "duplicate", "dead"):
+            self._mutations.labels(outcome)
+        for stage in ("documents", "matching"):
+            self._dropped.labels(stage)
+
+    def applied(self, partition: int, changes: int, applied: Applied, documents: int) -> None:
+        """A batch of mutations is durable; ``documents``: how many the partition has now."""
+        count = self._mutations.labels
+        count("applied").inc(changes)
+        count("unchanged").inc(applied.unchanged)
+        count("forwarded").inc(len(applied.forwarded))
+        count("duplicate").inc(applied.duplicates)
+        count("dead").inc(len(applied.dead))
+        for _, dead in applied.dead:
+            self._dead.labels(dead.reason.value).inc()
+        self._changes.inc(changes)
+        self._dropped.labels("documents").inc(applied.duplicates)
+        self._documents_of[partition] = documents
+        self._documents.set(sum(self._documents_of.values()))
+
+    def matched(self, webhook: str, match: Match) -> None:
+        """A delivery was planned."""
+        self._matches.labels(webhook, match.value).inc()
+
+    def repeated(self) -> None:
+        """A change came a second time."""
+        self._dropped.labels("matching").inc()
+
+    def lag(self, topic: str, records: int) -> None:
+        """How far behind the worker is."""
+        self._lag.labels(topic).set(records)
+
+    def rebalanced(self) -> None:
+        """Partitions were given out anew."""
+        self._documents_of.clear()
+        self._rebalances.labels("streams").inc()

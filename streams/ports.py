@@ -1,0 +1,73 @@
+"""What the streams need of the outside, as they see it; ``connectors`` has it, ``livehook`` puts them together, tests and simulation fake it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from schemas.topics import Record
+
+
+class Read(msgspec.Struct, frozen=True, gc=False):
+    """A record that was read."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+
+
+class Received(Protocol):
+    """A record as the consumer gives it; ``timestamp``: ms since 1970, by the broker's clock for ``mutations``."""
+
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+class Agent(Protocol):
+    """What works through the batches of one topic."""
+
+    topic: str
+
+    async def process(self, batch: Sequence[Received]) -> None:
+        """One batch of one partition; when this returns, what it leads to is durable. Any error ends the process."""
+        ...
+
+    def revoked(self) -> None:
+        """Partitions may have had other owners from here on."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is open; no batch is under way."""
+        ...
+
+
+class Producer(Protocol):
+    """Produces; per partition what is written is always a prefix of what was sent."""
+
+    async def send(self, records: Sequence[Record], *, gone_ok: bool = False) -> list[int]:
+        """Send all in this order and give their offsets once every one is acknowledged; -1 for a topic that is gone, if that is ok."""
+        ...
+
+
+class Log(Protocol):
+    """Topics as something to look into, from any thread."""
+
+    def offsets(self, topic: str, partition: int) -> tuple[int, int]:
+        """First offset kept, and the offset after the last."""
+        ...
+
+    def read(self, topic: str, partition: int, start: int, end: int) -> Iterator[Sequence[Read]]:
+        """What stands from ``start`` to before ``end``, in batches."""
+        ...

@@ -1,0 +1,157 @@
+"""
+One seed, one run: random mutations, webhooks edited meanwhile, crashes between any two effects, two owners at once, lost stores, compaction.
+
+At the end every webhook has received exactly what its query wants of the changes that a world without faults would have made, first arrivals
+in order. ``LIVEHOOK_SEEDS=1000`` runs more; ``LIVEHOOK_SEED=7`` runs one.
+"""
+
+import os
+import random
+
+import msgspec
+import pytest
+
+from schemas.changes import Change
+from schemas.positions import Origin, Position
+from schemas.records import decode_webhooks
+from schemas.webhooks import WebhookRevision
+from streams.documents import Document, MutationRecord, Progress, apply_all
+from streams.matching import SimpleStandingQueries, match, standing_of
+from tests.simulation.world import MemoryDocuments, Process, World
+
+FIRST = int(os.environ.get("LIVEHOOK_SEED", "1"))
+COUNT = 1 if "LIVEHOOK_SEED" in os.environ else int(os.environ.get("LIVEHOOK_SEEDS", "300"))
+QUERIES = ["true", "n >= 2", "n == 1 || s == 'x'", "!(n > 2)"]
+
+
+def mutation(rng: random.Random) -> dict[str, object]:
+    kind = rng.random()
+    id_ = rng.choice("abcd")
+    if kind < 0.2:
+        return {"method": "remove", "collection": "c", "id": id_}
+    value = {"n": rng.randint(0, 3)} | ({"s": rng.choice("xy")} if rng.random() < 0.5 else {})
+    return {"method": "upsert" if kind < 0.7 else "replace", "collection": "c", "id": id_, "value": value}
+
+
+def run(seed: int) -> World:
+    """A run with faults, then one without until nothing moves."""
+    world = World(seed)
+    rng = world.rng
+    world.failing = rng.choice([0.0, 0.2, 0.5])
+    store_of: dict[int, MemoryDocuments] = {}
+
+    def documents(partition):
+        def start():
+            # A zombie shares nothing with its successor: each works on its own copy of the store, and the store may be lost.
+            store = MemoryDocuments() if rng.random() < 0.3 else copy(store_of.get(partition))
+            store_of[partition] = store
+            return world.documents(partition, store)
+
+        return start
+
+    processes = [Process(f"documents {p}", documents(p)) for p in range(world.partitions)]
+    processes += [Process(f"matching {p}", lambda p=p: world.matching(p)) for p in range(world.partitions)]
+    processes += [Process(f"sink {name}", lambda name=name: world.sink(name)) for name in ("one", "two")]
+    edits = {"one": 0, "two": 0}
+    putting = dict.fromkeys(edits)
+    for step in range(600):
+        if rng.random() < 0.15:
+            asked = mutation(rng)
+            world.mutate(asked, wrong_partition=asked["id"] == "d")
+        if step > 5 and rng.random() < 0.02:
+            name = rng.choice(list(edits))
+            if putting[name] is None:
+                edits[name] += 1
+                putting[name] = world.put_webhook(name, rng.choice(QUERIES), edits[name], edits[name])
+        for name, steps in putting.items():
+            if steps is not None and rng.random() < 0.5 and next(steps, "done") == "done":
+                putting[name] = None
+        process = rng.choice(processes)
+        process.step(rng)
+        if rng.random() < 0.02:
+            process.crash()
+        if process.name.startswith(("documents", "matching")) and rng.random() < 0.01:
+            process.freeze()
+        if rng.random() < 0.005:
+            compact(world)
+    for steps in putting.values():
+        if steps is not None:
+            list(steps)
+    world.failing = 0.0
+    drain(world, processes)
+    return world
+
+
+def copy(store: MemoryDocuments | None) -> MemoryDocuments:
+    fresh = MemoryDocuments()
+    if store is not None:
+        fresh.rows, fresh.meta = dict(store.rows), store.meta
+    return fresh
+
+
+def compact(world: World) -> None:
+    """Only what every matching agent has committed and every repair has had time for: the compaction lag is a week."""
+    for partition, log in enumerate(world.changes):
+        log.compact(min(world.commits["changes", partition], max(0, len(log.records) - 30)))
+
+
+def drain(world: World, processes: list[Process]) -> None:
+    for process in processes:
+        process.heal()
+    for _ in range(6000):
+        for process in processes:
+            process.step(world.rng)
+        done = all(len(log.records) <= world.commits["mutations", p] for p, log in enumerate(world.mutations))
+        done &= all(len(log.records) <= world.commits["changes", p] for p, log in enumerate(world.changes))
+        done &= all(world.lane_commits.get(name, (0, ""))[0] >= len(log.records) for name, log in world.lanes.items())
+        if done:
+            return
+    raise AssertionError("it does not come to rest")
+
+
+def oracle(world: World) -> dict[str, list[tuple[str, int, str]]]:
+    """What each webhook must get, from the mutations and the final revisions alone: (key, version, match), by document in order."""
+    queries = SimpleStandingQueries()
+    final: dict[tuple[str, int], WebhookRevision] = {}
+    for record in world.webhooks.records:
+        revision = decode_webhooks(record[1])
+        if isinstance(revision, WebhookRevision):
+            final[revision.name, revision.revision] = revision
+    for revision in final.values():
+        queries.put(standing_of(revision, revision.name, revision.since))
+    wanted: dict[str, list[tuple[str, int, str]]] = {}
+    for partition, log in enumerate(world.mutations):
+        documents: dict[str, Document] = {}
+        records = [MutationRecord(Position(partition, o), r[0], r[1], 1000 * o, r[2]) for o, r in enumerate(log.records)]
+        for change in apply_all(records, Progress(), documents.get, epoch=0, partitions=world.partitions).changes:
+            if isinstance(change, Change):
+                for standing, delivery in match(queries, change):
+                    wanted.setdefault(standing.name, []).append((change.key, change.version, delivery.match.value))
+    return wanted
+
+
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + COUNT))
+def test_nothing_is_lost_and_first_arrivals_are_in_order(seed):
+    """Whatever crashes, whenever, and whoever owns what for a while."""
+    world = run(seed)
+    wanted = oracle(world)
+    first: dict[str, list] = {}
+    bodies: dict[str, object] = {}
+    for arrival in world.arrivals:
+        if arrival.webhook_id not in bodies:
+            bodies[arrival.webhook_id] = arrival
+            first.setdefault(arrival.webhook, []).append((arrival.key, arrival.version, arrival.match))
+        assert bodies[arrival.webhook_id] == arrival, "one webhook-id, two bodies"
+    for name in wanted.keys() | first.keys():
+        by_document = lambda found: sorted(found, key=lambda one: one[0])  # noqa: E731 (stable: keeps the order within a document)
+        assert by_document(wanted.get(name, [])) == by_document(first.get(name, [])), "\n".join(world.trace)
+
+
+def test_the_world_is_not_idle():
+    """A simulation without deliveries, crashes or repeats would show nothing."""
+    worlds = [run(seed) for seed in range(1, 20)]
+    arrivals = [arrival for world in worlds for arrival in world.arrivals]
+    assert len(arrivals) > 200
+    assert len({arrival.webhook_id for arrival in arrivals}) < len(arrivals)
+    assert any(None in log.records for world in worlds for log in world.changes)
+    assert msgspec.json.encode(Origin(0, 0, 0))

@@ -1,0 +1,322 @@
+"""
+A world in memory: topics, and the processes of Livehook as generators that yield between any two effects.
+
+A process has state that a crash takes away and topics, commits and stores that it does not. The decisions are the product's own (apply, fold,
+match, lane, offsets, retry); only what moves the records is written again here, one effect at a time. One seed, one run.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+
+import msgspec
+
+from connectors.webhook.lanes import Held, Lane
+from connectors.webhook.offsets import Start, decode
+from schemas.changes import Change, PassedMark
+from schemas.keys import partition_of
+from schemas.mutations import MARK_KEY, Mark
+from schemas.positions import Origin, Position
+from schemas.records import (
+    decode_change,
+    decode_delivery,
+    encode_change,
+    encode_delivery,
+    encode_mark,
+    encode_mutation,
+    encode_passed_mark,
+    encode_revision,
+    encode_since,
+)
+from schemas.topics import Topics
+from schemas.webhooks import WebhookRevision, WebhookSpec
+from streams.documents import VIA, Document, MutationRecord, Progress, apply_all
+from streams.matching import match
+from streams.state import Fold, Meta, Stored
+from streams.subscriptions import Subscriptions
+
+Steps = Generator[None, None, None]
+
+
+class Died(Exception):
+    """A process ends itself: what it saw is not safe to go on with."""
+
+
+class MemoryDocuments:
+    """The document store's fold in a dictionary; what survives a crash is a copy."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Stored] = {}
+        self.meta = Meta("topic")
+
+    def document(self, key: str) -> Document | None:
+        row = self.rows.get(key)
+        return None if row is None else row.document
+
+    def stored(self, key: str) -> Stored | None:
+        return self.rows.get(key)
+
+    def write(self, changes, progress: Progress, position: int) -> None:
+        for change, offset in changes:
+            self.rows[change.key] = Stored(Document(change.version, change.new), offset)
+        self.meta = Meta("topic", position=position, progress=progress)
+
+    fold = write
+
+
+@dataclass
+class Log:
+    """One partition: (key, value, headers), and whatever compaction took away as None."""
+
+    records: list[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]] | None] = field(default_factory=list)
+
+    def append(self, key, value, headers=()) -> int:
+        self.records.append((key, value, list(headers)))
+        return len(self.records) - 1
+
+    def compact(self, keep_from: int) -> None:
+        """Keep only the last record of each key below ``keep_from``."""
+        last = {record[0]: offset for offset, record in enumerate(self.records) if record is not None}
+        for offset in range(min(keep_from, len(self.records) - 1)):
+            record = self.records[offset]
+            if record is not None and last[record[0]] != offset:
+                self.records[offset] = None
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What a receiver saw of a delivery."""
+
+    webhook: str
+    key: str
+    version: int
+    webhook_id: str
+    match: str
+    old: bytes | None
+    new: bytes | None
+
+
+class World:
+    """Everything that outlives a process, and the processes."""
+
+    def __init__(self, seed: int, partitions: int = 2) -> None:
+        self.rng = random.Random(seed)
+        self.topics = Topics("t.", partitions)
+        self.partitions = partitions
+        self.mutations = [Log() for _ in range(partitions)]
+        self.changes = [Log() for _ in range(partitions)]
+        self.webhooks = Log()
+        self.lanes: dict[str, Log] = defaultdict(Log)
+        self.commits: dict[tuple[str, int], int] = defaultdict(int)
+        self.lane_commits: dict[str, tuple[int, str]] = {}
+        self.stores = [MemoryDocuments() for _ in range(partitions)]
+        self.arrivals: list[Arrival] = []
+        self.clock_us = 1_000_000
+        self.trace: list[str] = []
+        self.failing = 0.0
+
+    # --- what users do
+
+    def mutate(self, mutation: dict[str, object], *, wrong_partition: bool = False) -> None:
+        key = f"{mutation['collection']}/{mutation['id']}".encode()
+        partition = partition_of(key, self.partitions)
+        if wrong_partition:
+            partition = (partition + 1) % self.partitions
+        self.mutations[partition].append(key, msgspec.json.encode(mutation))
+
+    def put_webhook(self, name: str, query: str, revision: int, edit: int) -> Steps:
+        """The API's protocol for a new revision, one effect a step; gives up anywhere if the API dies."""
+        spec = WebhookSpec(name, "http://x", collections=("c",), query=query)
+        pending = WebhookRevision(name, name, revision, edit, spec, [], 1, 1)
+        offset = self.webhooks.append(pending.key.encode(), encode_revision(pending))
+        yield
+        since = []
+        for partition, log in enumerate(self.mutations):
+            since.append(Origin(0, partition, log.append(MARK_KEY, encode_mark(Mark(offset)))))
+            yield
+        final = msgspec.structs.replace(pending, since=since)
+        self.webhooks.append(final.key.encode(), encode_revision(final))
+        self.trace.append(f"webhook {name}/{revision} {query} since {since}")
+
+    # --- the documents agent
+
+    def documents(self, partition: int, store: MemoryDocuments) -> Steps:
+        log, changes = self.mutations[partition], self.changes[partition]
+        position = self.commits["mutations", partition]  # before catching up: whatever is below it then is in `changes` by then
+        yield from self._catch_up(store, changes)
+        while True:
+            batch = self._read(log, position, self.rng.randint(1, 4))
+            if not batch:
+                yield
+                continue
+            position = batch[-1][0] + 1
+            records = [
+                MutationRecord(Position(partition, offset), key, value, 1000 * offset, headers) for offset, key, value, headers in batch
+            ]
+            applied = apply_all(records, store.meta.progress, store.document, epoch=0, partitions=self.partitions)
+            assert not applied.dead, applied.dead
+            for one in applied.forwarded:
+                via = f"{one.via.partition}/{one.via.offset}".encode()
+                self.mutations[one.partition].append(one.mutation.key.encode(), encode_mutation(one.mutation), [(VIA, via)])
+                yield
+            end = store.meta.position
+            written = []
+            for number, change in enumerate(applied.changes):
+                if changes.append(*_change_record(change)) != end + number:
+                    raise Died("a foreign record")
+                if isinstance(change, Change):
+                    written.append((change, end + number))
+                yield
+            store.write(written, applied.progress, end + len(applied.changes))
+            yield
+            self.commits["mutations", partition] = max(position, self.commits["mutations", partition])
+            yield
+
+    def _catch_up(self, store: MemoryDocuments, changes: Log) -> Steps:
+        fold, end = Fold(store), len(changes.records)  # type: ignore[arg-type]
+        for offset, _, value, _ in self._read(changes, store.meta.position, end):
+            if offset < end:
+                fold.take(decode_change(value), offset)
+        fold.write(end)
+        yield
+        again = Fold(store)  # type: ignore[arg-type]
+        for number, at in enumerate(sorted(fold.behind.values())):
+            record = changes.records[at]
+            assert record is not None, "compaction took the newest change of a document"
+            if changes.append(*record) != end + number:
+                raise Died("a foreign record")
+            again.take(decode_change(record[1] or b""), end + number)
+            yield
+        again.write(end + len(fold.behind))
+
+    # --- the matching agent
+
+    def matching(self, partition: int) -> Steps:
+        log = self.changes[partition]
+        position = self.commits["changes", partition]
+        subscriptions = Subscriptions(self.topics)
+        read = self._subscribe(subscriptions, 0, len(self.webhooks.records))  # a worker starts with all that is there
+        seen: Origin | None = None
+        while True:
+            batch = self._read(log, position, self.rng.randint(1, 4))
+            for _, _, value, _ in batch:
+                change = decode_change(value)
+                if seen is not None and change.origin <= seen:
+                    continue
+                seen = change.origin
+                upto = change.webhooks + 1 if isinstance(change, PassedMark) else self.rng.randint(read, len(self.webhooks.records))
+                read = self._subscribe(subscriptions, read, max(read, upto))
+                if isinstance(change, PassedMark):
+                    since = subscriptions.marked(change)
+                    if since is not None:
+                        self.webhooks.append(since.key.encode(), encode_since(since))
+                        yield
+                    continue
+                for standing, delivery in match(subscriptions.queries, change):
+                    self.lanes[standing.name].append(change.key.encode(), encode_delivery(delivery, value))
+                    yield
+            if batch:
+                position = batch[-1][0] + 1
+                yield
+                self.commits["changes", partition] = max(position, self.commits["changes", partition])
+            else:
+                read = self._subscribe(subscriptions, read, len(self.webhooks.records))
+            yield
+
+    def _subscribe(self, subscriptions: Subscriptions, start: int, end: int) -> int:
+        for offset, key, value, _ in self._read(self.webhooks, start, end - start):
+            if offset < end:
+                subscriptions.apply(key, value, offset)
+        return end
+
+    # --- the sink
+
+    def sink(self, name: str) -> Steps:
+        log = self.lanes[name]
+        offset, metadata = self.lane_commits.get(name, (0, None))
+        start = Start() if metadata is None else decode(offset, metadata, name)
+        lane = Lane({0: start}, concurrency=3, origin_partitions=self.partitions)
+        position, now = start.offset, 0.0
+        while True:
+            now += 1.0
+            for at, key, value, _ in self._read(log, position, 0 if lane.full(0) else self.rng.randint(0, 4)):
+                lane.take(Held(0, at, key, value, decode_delivery(value)))
+                position = at + 1
+            sent = lane.ready(now)
+            self.rng.shuffle(sent)
+            for held in sent:
+                yield
+                if self.rng.random() < self.failing:
+                    lane.retry_at(held, now + self.rng.randint(0, 5))
+                    continue
+                self._arrive(name, held)
+                yield
+                lane.finished(held)
+            if self.rng.random() < 0.3:
+                offsets = lane.partitions[0]
+                self.lane_commits[name] = (offsets.commit, offsets.metadata(name))
+            yield
+
+    def _arrive(self, name: str, held: Held) -> None:
+        delivery = held.delivery
+        change = delivery.change
+        self.arrivals.append(Arrival(name, change.key, change.version, delivery.webhook_id, delivery.match.value, change.old, change.new))
+
+    def _read(self, log: Log, start: int, at_most: int) -> list[tuple[int, bytes, bytes, list[tuple[str, bytes]]]]:
+        found: list[tuple[int, bytes, bytes, list[tuple[str, bytes]]]] = []
+        for offset in range(start, len(log.records)):
+            if len(found) >= at_most:
+                break
+            record = log.records[offset]
+            if record is not None:
+                found.append((offset, record[0] or b"", record[1] or b"", record[2]))
+        return found
+
+
+def _change_record(change: Change | PassedMark) -> tuple[bytes, bytes]:
+    if isinstance(change, PassedMark):
+        return MARK_KEY, encode_passed_mark(change)
+    return change.key.encode(), encode_change(change)
+
+
+class Process:
+    """Something that runs, crashes and is started again; a zombie runs on beside its successor."""
+
+    def __init__(self, name: str, start: Callable[[], Steps]) -> None:
+        self.name = name
+        self._start = start
+        self._running: list[Steps] = [start()]
+        self.crashes = 0
+
+    def step(self, rng: random.Random) -> None:
+        running = rng.choice(self._running)
+        try:
+            next(running)
+        except Died:
+            self._replace(running)
+        except StopIteration:
+            self._replace(running)
+
+    def crash(self) -> None:
+        """All of it ends, between two effects, and is started again."""
+        self.crashes += 1
+        self._running = [self._start()]
+
+    def freeze(self) -> None:
+        """Another owner takes over while this one is not gone; at most two at a time."""
+        if len(self._running) < 2:
+            self._running.append(self._start())
+
+    def heal(self) -> None:
+        """Only the last owner is left."""
+        self._running = self._running[-1:]
+
+    def _replace(self, running: Steps) -> None:
+        self._running.remove(running)
+        self._running.append(self._start())
+
+    def __iter__(self) -> Iterator[Steps]:
+        return iter(self._running)
