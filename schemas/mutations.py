@@ -20,7 +20,7 @@ from schemas.keys import BadKey, check_collection, id_json, id_text, key_of, spl
 DOCUMENT_BYTES_MAX = 1024 * 1024
 METADATA_BYTES_MAX = 8 * 1024
 MARK_KEY = b"$mark"
-FIELDS = ("method", "collection", "id", "value", "ifVersion", "metadata")
+FIELDS = dict.fromkeys(("method", "collection", "id", "value", "ifVersion", "metadata"))
 
 
 class Method(StrEnum):
@@ -29,6 +29,9 @@ class Method(StrEnum):
     UPSERT = "upsert"
     REPLACE = "replace"
     REMOVE = "remove"
+
+
+_METHODS = {method.value: method for method in Method}
 
 
 class Mutation(msgspec.Struct, frozen=True, gc=False):
@@ -67,9 +70,9 @@ def from_fields(fields: Mapping[str, Any], raw: Mapping[str, Any]) -> Mutation:
     Args:    fields: the decoded values; raw: the same fields as normalised JSON bytes (``value`` and ``metadata`` are read from here).
     Raises:  BadRecord: invalid or too-large, with the field named.
     """
-    for name in fields:
-        if name not in FIELDS:
-            raise _invalid(name, f"is no field of a mutation, which has {', '.join(FIELDS)}")
+    if not FIELDS.keys() >= fields.keys():
+        name = next(name for name in fields if name not in FIELDS)
+        raise _invalid(name, f"is no field of a mutation, which has {', '.join(FIELDS)}")
     method = _method(fields.get("method"))
     value = fields.get("value")
     if method is Method.REMOVE:
@@ -115,10 +118,10 @@ def check_document_size(document: bytes) -> None:
 
 
 def _method(value: Any) -> Method:
-    try:
-        return Method(value)
-    except ValueError:
-        raise _invalid("method", f"is {_shown(value)}, must be upsert, replace or remove") from None
+    method = _METHODS.get(value) if isinstance(value, str) else None
+    if method is None:
+        raise _invalid("method", f"is {_shown(value)}, must be upsert, replace or remove")
+    return method
 
 
 def _id(given: Any, value: Any) -> str:
@@ -135,7 +138,7 @@ def _document(document: bytes, value: Mapping[str, Any], id_: str) -> bytes:
     if "_id" not in value:
         document = b'{"_id":' + id_json(id_) + (b"," if value else b"") + document[1:]
     elif value["_id"] is None:
-        document = strict_json.merge(document, b'{"_id":' + id_json(id_) + b"}")
+        document = strict_json.merge(document, b'{"_id":' + id_json(id_) + b"}") or document
     check_document_size(document)
     return document
 

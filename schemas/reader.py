@@ -101,7 +101,7 @@ class Reader:
 
         def check(value: Any) -> float:
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                raise ValueError(f"is {shown(value)}, must be {low:g} to {high:g}")
+                raise ValueError(f"is {shown(value)}, must be {low:,.10g} to {high:,.10g}")
             return value
 
         found: float | None = self.checked(name, check, default)

@@ -62,15 +62,17 @@ def encode(value: Any) -> bytes:
     return _encode(value)
 
 
-def merge(old: bytes, new: bytes) -> bytes:
+def merge(old: bytes, new: bytes) -> bytes | None:
     """
-    The top-level properties of ``new`` put over those of ``old``; a nested object is replaced whole.
+    The top-level properties of ``new`` put over those of ``old``; a nested object is replaced whole. None when that changes no value.
 
     Args:        both normalised objects.
     Guarantees:  values keep their bytes; a property keeps its place, new ones come last.
     """
-    parts = _decode_parts(old)
-    parts.update(_decode_parts(new))
+    parts, given = _decode_parts(old), _decode_parts(new)
+    if all(name in parts and equal(bytes(parts[name]), bytes(value)) for name, value in given.items()):
+        return None
+    parts.update(given)
     return _encode(parts)
 
 

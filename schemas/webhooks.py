@@ -1,5 +1,6 @@
 """
-The subscription: what a user writes (:class:`WebhookSpec`, section by section of docs/reference/webhook.md), and its records in ``webhooks``.
+The subscription: what a user writes (:class:`WebhookSpec`, section by section of docs/reference/webhook.md), and its records in
+``webhooks``.
 
 A change of what a webhook *selects* makes a new revision; everything else edits the newest one. The API writes revisions, the sink status.
 """
@@ -151,8 +152,8 @@ class WebhookSince(msgspec.Struct, frozen=True):
     """
     Where a revision begins in one partition; key ``name/revision/partition``.
 
-    The matching agent writes it before its commit passes the mark of a revision whose ``since`` it does not know yet. Without it, an API that
-    dies between its marks and its last write would leave a revision that held before a restart of the agent and not after.
+    The matching agent writes it before its commit passes the mark of a revision whose ``since`` it does not know yet. Without it, an API
+    that dies between its marks and its last write would leave a revision that held before a restart of the agent and not after.
     """
 
     name: str

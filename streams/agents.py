@@ -87,8 +87,8 @@ class DocumentsAgent:
         for expected, offset in enumerate(offsets, start=end):
             if offset != expected:
                 raise Fatal(
-                    f"{self._topics.changes.name}/{partition}: our record has offset {offset} where {expected} was next, so another process "
-                    "wrote there too. This one ends, and catches up when it is started again"
+                    f"{self._topics.changes.name}/{partition}: our record has offset {offset} where {expected} was next, so another "
+                    "process wrote there too. This one ends, and catches up when it is started again"
                 )
         return end + len(offsets)
 
@@ -229,7 +229,7 @@ class MatchingAgent:
                     begun.append(Record(self._webhooks, since.key.encode(), encode_since(since)))
                 continue
             for standing, delivery in match(self._subscriptions.queries, change):
-                deliveries.append(Record(standing.lane, record.key, encode_delivery(delivery, record.value)))
+                deliveries.append(Record(standing.lane, record.key, encode_delivery(delivery, record.value), (), standing.lane_partition))
                 self._metrics.matched(standing.name, delivery.match)
         # A webhook deleted in this moment takes its lane along; its deliveries have nowhere to go, and nobody waits for them.
         await self._producer.send(deliveries, gone_ok=True)

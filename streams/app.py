@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import faust
 import faust.livecheck
-from faust.types import EventT
+from faust.types import TP, EventT
 from mode import CrashingSupervisor
 
 from schemas.topics import Topics
@@ -37,7 +37,7 @@ class StreamsWorker:
     """
     One worker process of the group.
 
-    Args:  fail: called with what ended an agent; it must end the process, for nothing of a batch that failed may be acknowledged.
+    Args:  fail: called with what made a batch fail; no batch is worked on after that, and it must end the process.
            connection: further Faust settings (credentials, SSL context).
     """
 
@@ -59,7 +59,9 @@ class StreamsWorker:
         self._metrics = metrics
         self._fail = fail
         self._agents = agents
-        self._busy = [asyncio.Lock() for _ in agents]
+        self._turns: dict[TP, asyncio.Lock] = {}
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._failed = False
         self.app = faust.App(
             topics.group_streams,
             broker=[f"{transport.SCHEME}://{server}" for server in bootstrap_servers.split(",")],
@@ -83,8 +85,8 @@ class StreamsWorker:
             broker_max_poll_interval=300.0,
             **(connection or {}),
         )
-        for agent, busy in zip(agents, self._busy, strict=True):
-            self._add(agent, busy)
+        for agent in agents:
+            self._add(agent)
         self.app.on_partitions_revoked.connect(self._on_revoked)
 
     async def start(self) -> None:
@@ -112,25 +114,34 @@ class StreamsWorker:
         for topic, records in lag.items():
             self._metrics.lag(topic, records)
 
-    def _add(self, agent: Agent, busy: asyncio.Lock) -> None:
+    def _add(self, agent: Agent) -> None:
         channel = self.app.topic(agent.topic, value_serializer="batch", value_type=None, key_serializer="raw", key_type=bytes)
 
         async def process(stream: Any) -> None:
+            # Batches of a partition one after the other, those of different partitions side by side: most of a batch's time is waiting for
+            # Kafka's acknowledgement. The transport bounds how many there are.
             async for event in stream.noack().events():
-                async with busy:
-                    await self._process(agent, event)
+                task = asyncio.create_task(self._in_turn(agent, event))
+                self._under_way.add(task)
+                task.add_done_callback(self._under_way.discard)
 
         self.app.agent(channel, name=agent.topic, concurrency=1)(process)
 
+    async def _in_turn(self, agent: Agent, event: EventT[Any]) -> None:
+        async with self._turns.setdefault(event.message.tp, asyncio.Lock()):
+            await self._process(agent, event)
+
     async def _process(self, agent: Agent, event: EventT[Any]) -> None:
-        if event.message.generation_id != self.app.consumer_generation_id:
-            return  # fetched before a rebalance: whoever owns the partition now reads it again from the commit
+        if self._failed or event.message.generation_id != self.app.consumer_generation_id:
+            return  # not acknowledged: whoever owns the partition next reads it again from the commit
         try:
             await agent.process(cast(Sequence[Received], event.value))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the process ends with it
+            # Nothing may be done behind a batch that was not: a later commit, or a later origin in `changes`, would pass over it.
+            self._failed = True
             self._fail(error)
-            raise
-        event.ack()
+        else:
+            event.ack()
 
     async def _on_revoked(self, *_: Any, **__: Any) -> None:
         await self._settled()
@@ -140,10 +151,7 @@ class StreamsWorker:
 
     async def _settled(self) -> None:
         """Until no batch is under way; after a while on without, for the next owner's checks hold it all the same."""
-        try:
-            async with asyncio.timeout(IN_FLIGHT_WAIT_S):
-                for busy in self._busy:
-                    async with busy:
-                        pass
-        except TimeoutError:
-            logger.warning("a batch is still under way after %.0f s, its partition is given away", IN_FLIGHT_WAIT_S)
+        if self._under_way:
+            _, left = await asyncio.wait(self._under_way, timeout=IN_FLIGHT_WAIT_S)
+            if left:
+                logger.warning("%d batches are still under way after %.0f s, their partitions are given away", len(left), IN_FLIGHT_WAIT_S)

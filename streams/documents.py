@@ -1,9 +1,9 @@
 """
 From mutations to changes: what one record of ``mutations`` does to its partition's documents.
 
-Pure: no I/O, no clock, no randomness. Given the same documents, progress and record the result is the same bytes, in every process and every
-version of the program; that is what stands in for transactions (docs/decisions/0002-determinism-instead-of-transactions.md).
-Called by the documents agent, the simulation and the golden log.
+Pure: no I/O, no clock, no randomness. Given the same documents, progress and record the result is the same bytes, in every process and
+every version of the program; that is what stands in for transactions (docs/decisions/0002-determinism-instead-of-transactions.md). Called
+by the documents agent, the simulation and the golden log.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def _change(
     version = 0 if document is None else document.version
     _check_version(mutation, version if old is not None else 0)
     new = _new_value(mutation, old)
-    if old == new or (old is not None and new is not None and strict_json.equal(old, new)):
+    if new == old:
         return UNCHANGED, progress
     txn_id = next_txn_id(progress.txn_id, appended_us, origin.partition, partitions)
     change = Change(mutation.collection, mutation.id, txn_id, version + 1, old, new, origin, appended_us, progress.via, mutation.metadata)
@@ -163,13 +163,17 @@ def _check_version(mutation: Mutation, version: int) -> None:
 
 
 def _new_value(mutation: Mutation, old: bytes | None) -> bytes | None:
+    """The document afterwards; the same object as ``old`` when no value is different."""
     if mutation.method is Method.REMOVE:
         return None
-    given = mutation.value
-    assert given is not None  # a mutation with another method than remove has a value: schemas.mutations
-    if mutation.method is Method.REPLACE or old is None:
+    given = mutation.value or b"{}"  # any method but remove has a value: schemas.mutations
+    if old is None:
         return given
+    if mutation.method is Method.REPLACE:
+        return old if strict_json.equal(old, given) else given
     merged = strict_json.merge(old, given)
+    if merged is None:
+        return old
     check_document_size(merged)
     return merged
 

@@ -1,4 +1,4 @@
-"""Which topics the origins and documents on record belong to: checked at every start, so that a topic made anew is never taken for the old one."""
+"""Which topics the origins and documents on record belong to: checked at every start, for one made anew is another one."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ def check(known: Installation | None, topics: Topics, *, mutations_topic_id: str
     anew = [name for name in found if found[name] != recorded[name]]
     lost = "the documents that it kept are gone" if topics.changes.name in anew else "its offsets begin again"
     raise Fatal(
-        f"{' and '.join(anew)} was deleted and made anew since the last start (topic id {found[anew[0]]}, was {recorded[anew[0]]}): {lost}. "
+        f"{' and '.join(anew)} was made anew since the last start (topic id {found[anew[0]]}, was {recorded[anew[0]]}): {lost}. "
         "If that is meant, start once with --new-epoch; if not, restore the topic"
     )

@@ -1,8 +1,8 @@
 """
 From a change to deliveries: which webhooks want it, and as what.
 
-Pure. ``match`` asks the standing queries which revisions serve the change's origin, looks at old and new value, and plans a delivery for each
-that wants the event. Called by the matching agent, the simulation and the golden log.
+Pure. ``match`` asks the standing queries which revisions serve the change's origin, looks at old and new value, and plans a delivery for
+each that wants the event. Called by the matching agent, the simulation and the golden log.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Standing:
     """
     One revision of a webhook in the matching agent.
 
+    lane_partition: 0 where the lane has one partition; None where the document's key finds it.
     since:  the first origin of each partition that it serves; a partition that is missing is not served yet. A later revision of the same
             name ends it where that one begins.
     """
@@ -54,6 +55,7 @@ class Standing:
     uid: str
     revision: int
     lane: str
+    lane_partition: int | None
     queries: tuple[StandingQuery, ...]
     deleted: bool = False
     since: dict[int, Origin] = field(default_factory=dict)
@@ -189,6 +191,7 @@ def standing_of(revision: WebhookRevision, lane: str, since: Iterable[Origin]) -
         uid=revision.uid,
         revision=revision.revision,
         lane=lane,
+        lane_partition=0 if revision.spec.delivery.partitions == 1 else None,
         queries=() if revision.deleted else tuple(map(_standing_query, revision.spec.triggers_all)),
         deleted=revision.deleted,
         since={origin.partition: origin for origin in since},

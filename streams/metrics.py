@@ -20,6 +20,7 @@ class StreamsMetrics:
         self._lag = Gauge("livehook_stream_lag", "Records not processed yet", ["topic"], registry=registry)
         self._dropped = Counter("livehook_duplicates_dropped", "Records seen before", ["stage"], registry=registry)
         self._rebalances = Counter("livehook_rebalances", "Rebalances of the group", ["role"], registry=registry)
+        self._matches_of: dict[tuple[str, Match], Counter] = {}  # finding a labelled counter costs more than counting
         self._documents_of: dict[int, int] = {}
         for outcome in ("applied", "unchanged", "forwarded", "duplicate", "dead"):
             self._mutations.labels(outcome)
@@ -43,7 +44,10 @@ class StreamsMetrics:
 
     def matched(self, webhook: str, match: Match) -> None:
         """A delivery was planned."""
-        self._matches.labels(webhook, match.value).inc()
+        counter = self._matches_of.get((webhook, match))
+        if counter is None:
+            counter = self._matches_of[webhook, match] = self._matches.labels(webhook, match.value)
+        counter.inc()
 
     def repeated(self) -> None:
         """A change came a second time."""

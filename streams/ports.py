@@ -1,21 +1,22 @@
-"""What the streams need of the outside, as they see it; ``connectors`` has it, ``livehook`` puts them together, tests and simulation fake it."""
+"""What the streams need of the outside, as they see it; ``connectors`` has it, ``livehook`` puts it in, tests and simulation fake it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-import msgspec
-
 from schemas.topics import Record
 
 
-class Read(msgspec.Struct, frozen=True, gc=False):
-    """A record that was read."""
+class Read(Protocol):
+    """A record that was read from a partition whose number is known."""
 
-    offset: int
-    key: bytes | None
-    value: bytes | None
+    @property
+    def offset(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
 
 
 class Received(Protocol):

@@ -1,9 +1,9 @@
 """
 The document store: a folder a partition, in RocksDB, and only a cache of a fold over ``changes``.
 
-The fold keeps, for each document, the change with the highest version; so whoever reads ``changes`` from the start, in whatever way two owners
-interleaved, ends with the same documents. Losing a folder costs the time to read the topic again, nothing else.
-Written and read by the documents agent alone.
+The fold keeps, for each document, the change with the highest version; so whoever reads ``changes`` from the start, in whatever way two
+owners interleaved, ends with the same documents. Losing a folder costs the time to read the topic again, nothing else. Written and read
+by the documents agent alone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WRITE_BUFFERS_BYTES_MAX = 24 * 1024 * 1024  # of all partitions of a process
 CACHE_BYTES = 32 * 1024 * 1024
 
 _cache = Cache(CACHE_BYTES)
-_write_buffers = WriteBufferManager(WRITE_BUFFERS_BYTES_MAX, False)
+_write_buffers = WriteBufferManager(WRITE_BUFFERS_BYTES_MAX, allow_stall=False)
 
 
 class Meta(msgspec.Struct, frozen=True):
@@ -137,7 +137,7 @@ def _open(folder: Path) -> Rdict:
 
 def _options() -> Options:
     options = Options(raw_mode=True)
-    options.create_if_missing(True)
+    options.create_if_missing(create_if_missing=True)
     options.set_write_buffer_size(WRITE_BUFFER_BYTES)
     options.set_write_buffer_manager(_write_buffers)
     options.set_max_write_buffer_number(2)
@@ -148,7 +148,7 @@ def _options() -> Options:
     options.set_compression_type(DBCompressionType.lz4())
     table = BlockBasedOptions()
     table.set_block_cache(_cache)
-    table.set_bloom_filter(10, False)
+    table.set_bloom_filter(10, block_based=False)
     options.set_block_based_table_factory(table)
     return options
 

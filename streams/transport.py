@@ -2,9 +2,9 @@
 A Faust transport that hands an agent one event for up to n records of a partition.
 
 Faust's path costs about as much for an event as all of our own work for a record, so records go through it in batches. The bookkeeping of
-offsets is replaced with it: one batch is one message that carries its last offset, batches of a partition are acknowledged in order, and the
-commit is the end of the newest acknowledged one. Faust's own bookkeeping merges neighbouring gaps and then commits past records that are not
-done, and acknowledges an event whose agent raised; neither can happen here.
+offsets is replaced with it: one batch is one message that carries its last offset, batches of a partition are acknowledged in order, and
+the commit is the end of the newest acknowledged one. Faust's own bookkeeping merges neighbouring gaps and then commits past records that
+are not done, and acknowledges an event whose agent raised; neither can happen here.
 
 Selected by the URL scheme ``livehook://`` (:data:`SCHEME`); every topic of such an app must have the codec ``batch``.
 Source: faust-streaming 0.15.3, ``faust/transport/consumer.py`` and ``drivers/aiokafka.py``.
@@ -31,7 +31,7 @@ RECORDS_MAX = 500
 BATCH_BYTES_MAX = 8 * 1024 * 1024
 FETCH_WAIT_MS = 100
 BATCHES_MAX = 2  # of a partition, fetched and not acknowledged
-ROOM_WAIT_S = 0.01
+ROOM_WAIT_S = 0.005
 
 Batch = list[ConsumerRecord]
 
@@ -98,12 +98,14 @@ class Consumer(driver.Consumer):
             await self.wait(self.can_resume_flow.wait())
         active = self._get_active_partitions()
         roomy = {tp for tp in active if self._under_way[tp] < BATCHES_MAX}
-        self._room.clear()
-        # Waiting for news of some partitions must not keep a busy one waiting that gets room meanwhile.
-        records = await self._getmany(roomy, timeout if len(roomy) == len(active) > 0 else 0) if roomy else {}
-        if not records:
+        # Waiting for news of some partitions must not keep a busy one waiting that gets room meanwhile: then only for a moment.
+        if roomy:
+            records = await self._getmany(roomy, timeout if len(roomy) == len(active) else ROOM_WAIT_S)
+        else:
+            records = {}
+            self._room.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._room.wait(), ROOM_WAIT_S)
+                await asyncio.wait_for(self._room.wait(), timeout)
         return {tp: list(cut(found)) for tp, found in records.items()}, active
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:

@@ -84,7 +84,7 @@ def test_batches_do_not_matter(history, rng: random.Random):
 
 @given(histories, st.data())
 def test_a_crash_anywhere_changes_nothing(history, data):
-    """A new owner folds the changes that were written, applies the log again from any commit before, and writes exactly what was missing."""
+    """A new owner folds the changes that were written, applies the log again from any commit before, and writes just what was missing."""
     records = log_of(history)
     whole = Partition()
     whole.apply(records)

@@ -1,8 +1,9 @@
 """
-One seed, one run: random mutations, webhooks edited meanwhile, crashes between any two effects, two owners at once, lost stores, compaction.
+One seed, one run: random mutations, webhooks edited meanwhile, crashes between any two effects, two owners at once, lost stores,
+compaction.
 
-At the end every webhook has received exactly what its query wants of the changes that a world without faults would have made, first arrivals
-in order. ``LIVEHOOK_SEEDS=1000`` runs more; ``LIVEHOOK_SEED=7`` runs one.
+At the end every webhook has received exactly what its query wants of the changes that a world without faults would have made, first
+arrivals in order. ``LIVEHOOK_SEEDS=1000`` runs more; ``LIVEHOOK_SEED=7`` runs one.
 """
 
 import os

@@ -1,8 +1,8 @@
 """
 A world in memory: topics, and the processes of Livehook as generators that yield between any two effects.
 
-A process has state that a crash takes away and topics, commits and stores that it does not. The decisions are the product's own (apply, fold,
-match, lane, offsets, retry); only what moves the records is written again here, one effect at a time. One seed, one run.
+A process has state that a crash takes away and topics, commits and stores that it does not. The decisions are the product's own (apply,
+fold, match, lane, offsets, retry); only what moves the records is written again here, one effect at a time. One seed, one run.
 """
 
 from __future__ import annotations

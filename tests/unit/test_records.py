@@ -29,26 +29,34 @@ CHANGE = Change(
 SPEC = WebhookSpec(
     "adults", "https://example.com/é", triggers=(Trigger(("people",), "age >= 18", {"x": [1, None]}, ("1", {"a": 1}), ("publish",)),)
 )
+REQUEST = Exchanged({"a": "b"}, b"\x00\xff", body_truncated=False, method="POST", url="https://example.com")
 ATTEMPT = Attempt(
     "att_1", "adults", "msg_1", "people", "people/1", "create", 1, 1, "17", 2, 10, 20, Outcome.RETRY,
-    Exchanged({"a": "b"}, b"\x00\xff", False, "POST", "https://example.com"), Exchanged({}, b"no", True, status=503),
-    AttemptError(ErrorCode.STATUS, "503"), 99, True, "rpl_1",
+    REQUEST, Exchanged({}, b"no", body_truncated=True, status=503), AttemptError(ErrorCode.STATUS, "503"), 99, test=True, replay="rpl_1",
 )  # fmt: skip
+UPSERT = Mutation(Method.UPSERT, "people", "1", b'{"_id":"1"}', 3, b'{"by":"x"}')
+SECRETS = [Secret("whsec_x", None), Secret("whsec_y", 5)]
+REVISION = WebhookRevision("uid", "adults", 4, 9, SPEC, SECRETS, 1, 2, [Origin(0, 0, 3)], deleted=True)
+
+
+def decode_mutation(data):
+    return records.decode_mutation(None, data)
+
 
 EXAMPLES = {
-    "mutation": (records.encode_mutation, lambda data: records.decode_mutation(None, data), Mutation(Method.UPSERT, "people", "1", b'{"_id":"1"}', 3, b'{"by":"x"}')),
-    "removal": (records.encode_mutation, lambda data: records.decode_mutation(None, data), Mutation(Method.REMOVE, "people", '{"a":1}')),
-    "mark": (records.encode_mark, lambda data: records.decode_mutation(None, data), Mark(2**40)),
+    "mutation": (records.encode_mutation, decode_mutation, UPSERT),
+    "removal": (records.encode_mutation, decode_mutation, Mutation(Method.REMOVE, "people", '{"a":1}')),
+    "mark": (records.encode_mark, decode_mutation, Mark(2**40)),
     "change": (records.encode_change, records.decode_change, CHANGE),
     "passed_mark": (records.encode_passed_mark, records.decode_change, PassedMark(9, Origin(0, 7, 3))),
     "delivery": (records.encode_delivery, records.decode_delivery, Delivery("uid", 4, Match.ENTER, CHANGE, 2, "rpl_1")),
     "attempt": (records.encode_attempt, records.decode_attempt, ATTEMPT),
-    "revision": (records.encode_revision, records.decode_webhooks, WebhookRevision("uid", "adults", 4, 9, SPEC, [Secret("whsec_x", None), Secret("whsec_y", 5)], 1, 2, [Origin(0, 0, 3)], True)),
+    "revision": (records.encode_revision, records.decode_webhooks, REVISION),
     "pending_revision": (records.encode_revision, records.decode_webhooks, WebhookRevision("uid", "adults", 5, 10, SPEC, [], 1, 2)),
     "since": (records.encode_since, records.decode_webhooks, WebhookSince("adults", 5, Origin(1, 3, 2**40))),
     "status": (records.encode_status, records.decode_webhooks, WebhookStatus("uid", "adults", 9, State.DISABLED, "410", 3)),
     "installation": (records.encode_installation, records.decode_webhooks, Installation(1, "a", "b")),
-}  # fmt: skip
+}
 OLD_BYTES = json.loads((Path(__file__).parents[1] / "golden" / "records.json").read_text())
 
 

@@ -71,6 +71,12 @@ def test_merging_replaces_top_level_properties_whole():
     )
 
 
+@pytest.mark.parametrize("given", [b'{"_id":"1"}', b'{"a":31.0,"b":{"x":1,"y":2}}', b"{}"])
+def test_merging_what_is_there_changes_nothing(given):
+    """Equal values, whatever their digits or the order of keys."""
+    assert strict_json.merge(b'{"_id":"1","a":31,"b":{"y":2,"x":1}}', given) is None
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [

@@ -1,0 +1,1 @@
+"""Kafka's edge: how every client connects, topic admin, readers of whole topics, and the embedded broker."""

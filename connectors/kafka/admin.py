@@ -1,0 +1,236 @@
+"""
+What is asked of the cluster itself: topics made and compared with what they must be, their offsets, the members and offsets of a group.
+
+Everything here blocks, at most ``timeout_s``; asyncio programs call it through ``asyncio.to_thread``. Every function raises
+KafkaUnavailable (not reached or no answer in time) or KafkaRefused (Kafka says no), each with a line that names what was asked.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import functools
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, Node, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType, TopicDescription
+
+from connectors.kafka.config import KafkaConfig
+from connectors.kafka.errors import KafkaUnavailable, TopicExists, TopicMismatch, UnknownTopic, mapped
+from schemas.topics import TopicSpec
+
+CLIENTS_MAX = 8
+RETRY_DELAY_S = 0.05
+# librdkafka ends a request by its own limit; a future that it never resolves must not hold us for longer than this on top.
+FUTURE_GRACE_S = 1.0
+NO_OFFSET = -1001
+_BROKERS_DEFAULT = -1
+_LISTS = frozenset({"cleanup.policy"})  # their order means nothing
+
+Answer = TypeVar("Answer")
+
+Partition = tuple[str, int]
+
+
+class Offsets(NamedTuple):
+    """A partition's log: the first offset it still holds, and the one its next record will get."""
+
+    log_start: int
+    end: int
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """What a group has committed for a partition: the next offset to process, and the text beside it (empty when none)."""
+
+    offset: int
+    metadata: str
+
+
+def ensure_topics(config: KafkaConfig, specs: Sequence[TopicSpec], *, replication: int | None, timeout_s: float) -> None:
+    """
+    Make the topics that are missing, wait until every one can be used, and compare all with what they must be.
+
+    Args:    replication: of topics that are made; None: the broker's default. Not compared: an operator may raise it.
+    Raises:  TopicMismatch: a topic differs in its partitions or in a config that we set; a line for each such topic.
+    """
+    asking = _Asking(config, timeout_s)
+    names = [spec.name for spec in specs]
+    present = asking.again_until(lambda: asking.describe(names))
+    asking.create([spec for spec in specs if spec.name not in present], replication)
+    described = asking.again_until(lambda: _usable(asking.describe(names), names))
+    configs = asking.topic_configs(names)
+    lines = [
+        difference
+        for spec in specs
+        if (difference := topic_difference(spec, len(described[spec.name].partitions), configs[spec.name])) is not None
+    ]
+    if lines:
+        raise TopicMismatch(lines)
+
+
+def topic_difference(spec: TopicSpec, partitions: int, configs: Mapping[str, str | None]) -> str | None:
+    """One line that says what differs between a topic and its spec and must be changed, or None. Pure."""
+    found = [f"partitions is {partitions}, must be {spec.partitions}"] if partitions != spec.partitions else []
+    for name, expected in spec.configs.items():
+        actual = configs.get(name)
+        if not _same(name, expected, actual):
+            found.append(f"{name} is {actual}, must be {expected}")
+    return f"topic {spec.name}: {'; '.join(found)}" if found else None
+
+
+def delete_topic(config: KafkaConfig, name: str, *, timeout_s: float) -> None:
+    """Delete a topic and wait until it is gone, so that it can be made anew; one that is not there is no error."""
+    asking = _Asking(config, timeout_s)
+
+    def delete() -> bool | None:
+        with contextlib.suppress(UnknownTopic):
+            asking.one(f"delete topic {name}", asking.client.delete_topics([name], **asking.limits())[name])
+        return name not in asking.describe([name]) or None  # None: ask again
+
+    asking.again_until(delete)
+
+
+def topic_ids(config: KafkaConfig, names: Collection[str], *, timeout_s: float) -> dict[str, str]:
+    """The id of each of these topics that exists; a topic that was deleted and made anew has another one."""
+    return {name: str(topic.topic_id) for name, topic in _Asking(config, timeout_s).describe(names).items()}
+
+
+def partitions_of(config: KafkaConfig, topic: str, *, timeout_s: float) -> int:
+    """How many partitions a topic has. Raises UnknownTopic."""
+    described = _Asking(config, timeout_s).describe([topic])
+    if topic not in described:
+        raise UnknownTopic(f"there is no topic {topic}")
+    return len(described[topic].partitions)
+
+
+def offsets(config: KafkaConfig, partitions: Iterable[Partition], *, timeout_s: float) -> dict[Partition, Offsets]:
+    """Log start and end of each partition. Raises UnknownTopic: one of them is not there."""
+    asking, wanted = _Asking(config, timeout_s), list(partitions)
+    starts = asking.list_offsets(wanted, OffsetSpec.earliest())
+    ends = asking.list_offsets(wanted, OffsetSpec.latest())
+    return {partition: Offsets(starts[partition], ends[partition]) for partition in wanted}
+
+
+def group_client_ids(config: KafkaConfig, group: str, *, timeout_s: float) -> list[str]:
+    """The ``client.id`` of each member that the group has now, in any order; none when nobody ever joined."""
+    asking = _Asking(config, timeout_s)
+    doing = f"describe group {group}"
+    description = asking.one(doing, asking.client.describe_consumer_groups([group], **asking.limits())[group])
+    return [member.client_id for member in description.members]
+
+
+def committed_offsets(
+    config: KafkaConfig, group: str, partitions: Iterable[Partition] | None = None, *, timeout_s: float
+) -> dict[Partition, Committed]:
+    """What the group has committed for these partitions (None: for all); those without a commit are left out."""
+    asking = _Asking(config, timeout_s)
+    wanted = None if partitions is None else [TopicPartition(topic, partition) for topic, partition in partitions]
+    if wanted == []:
+        return {}
+    request = ConsumerGroupTopicPartitions(group, wanted)
+    doing = f"read the offsets of group {group}"
+    answer = asking.one(doing, asking.client.list_consumer_group_offsets([request], **asking.limits())[group])
+    found = {}
+    for entry in answer.topic_partitions:
+        if entry.error is not None:
+            raise mapped(entry.error, doing)
+        if entry.offset != NO_OFFSET:
+            found[entry.topic, entry.partition] = Committed(entry.offset, entry.metadata or "")
+    return found
+
+
+class _Asking:
+    """One call of ours: a client, and the moment by which all its requests must have been answered."""
+
+    def __init__(self, config: KafkaConfig, timeout_s: float) -> None:
+        self.client = _client(config)
+        self._deadline = time.monotonic() + timeout_s
+
+    def left_s(self) -> float:
+        return max(self._deadline - time.monotonic(), RETRY_DELAY_S)
+
+    def limits(self) -> dict[str, float]:
+        """For every request of librdkafka's admin client."""
+        return {"request_timeout": self.left_s()}
+
+    def one(self, doing: str, future: concurrent.futures.Future[Any]) -> Any:
+        """What a future of librdkafka's brings; its errors become ours here and nowhere else."""
+        try:
+            return future.result(self.left_s() + FUTURE_GRACE_S)
+        except KafkaException as error:
+            raise mapped(error.args[0], doing) from error
+        except concurrent.futures.TimeoutError as error:
+            raise KafkaUnavailable(f"cannot {doing}: Kafka did not answer in time") from error
+
+    def again_until(self, ask: Callable[[], Answer | None]) -> Answer:
+        """Ask until there is an answer: brokers learn what the controller decided a little later, and a leader may just be moving."""
+        while True:
+            try:
+                answer, unavailable = ask(), None
+            except KafkaUnavailable as error:
+                answer, unavailable = None, error
+            if answer is not None:
+                return answer
+            if time.monotonic() + RETRY_DELAY_S > self._deadline:
+                raise unavailable or KafkaUnavailable("Kafka did what was asked, but its brokers did not show it in time")
+            time.sleep(RETRY_DELAY_S)
+
+    def create(self, specs: Sequence[TopicSpec], replication: int | None) -> None:
+        """Make topics; one that somebody else made meanwhile is as good."""
+        if not specs:
+            return
+        copies = _BROKERS_DEFAULT if replication is None else replication
+        topics = [NewTopic(spec.name, spec.partitions, copies, config=dict(spec.configs)) for spec in specs]
+        for name, future in self.client.create_topics(topics, **self.limits()).items():
+            with contextlib.suppress(TopicExists):
+                self.one(f"create topic {name}", future)
+
+    def describe(self, names: Collection[str]) -> dict[str, TopicDescription]:
+        """The topics among these that exist."""
+        if not names:
+            return {}
+        found = {}
+        for name, future in self.client.describe_topics(TopicCollection(list(names)), **self.limits()).items():
+            with contextlib.suppress(UnknownTopic):
+                found[name] = self.one(f"describe topic {name}", future)
+        return found
+
+    def topic_configs(self, names: Collection[str]) -> dict[str, dict[str, str | None]]:
+        """Every config of each topic, defaults included."""
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        found = {}
+        for resource, future in self.client.describe_configs(resources, **self.limits()).items() if resources else ():
+            entries = self.one(f"read the configs of topic {resource.name}", future)
+            found[resource.name] = {name: entry.value for name, entry in entries.items()}
+        return found
+
+    def list_offsets(self, partitions: Sequence[Partition], which: OffsetSpec) -> dict[Partition, int]:
+        """The same offset of each partition's log: its earliest or its latest."""
+        request = {TopicPartition(topic, partition): which for topic, partition in partitions}
+        found = {}
+        for key, future in self.client.list_offsets(request, **self.limits()).items() if request else ():
+            found[key.topic, key.partition] = int(self.one(f"read the offsets of {key.topic}/{key.partition}", future).offset)
+        return found
+
+
+@functools.lru_cache(CLIENTS_MAX)
+def _client(config: KafkaConfig) -> AdminClient:
+    """One connection for all calls of a process; it reconnects by itself. Silent, since every failure is raised where it was asked."""
+    return AdminClient(config.librdkafka() | {"log_level": 0})
+
+
+def _usable(described: dict[str, TopicDescription], names: Sequence[str]) -> dict[str, TopicDescription] | None:
+    """The topics, once all of them are known and each partition has a leader."""
+    if any(name not in described for name in names):
+        return None
+    leaders: list[Node | None] = [partition.leader for topic in described.values() for partition in topic.partitions]
+    return described if all(leader is not None and leader.id >= 0 for leader in leaders) else None
+
+
+def _same(name: str, expected: str, actual: str | None) -> bool:
+    if actual is None or name not in _LISTS:
+        return expected == actual
+    return set(expected.split(",")) == set(actual.split(","))
