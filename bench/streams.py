@@ -108,7 +108,13 @@ async def work(part: str, servers: str, name: str, records: int, folder: Path) -
     producer.start()
     agent: Agent = (
         DocumentsAgent(
-            topics=topics, folder=folder, producer=producer, log=KafkaLog(config), epoch=0, changes_topic_id="bench", metrics=metrics
+            topics=topics,
+            folder=folder,
+            producer=producer,
+            log=KafkaLog(config, topics.group_streams),
+            epoch=0,
+            changes_topic_id="bench",
+            metrics=metrics,
         )
         if part == "documents"
         else MatchingAgent(topics=topics, producer=producer, subscriptions=subscriptions(topics), metrics=metrics)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from io import BytesIO
 from typing import Any
@@ -33,14 +33,39 @@ class Schema:
 
     def __init__(self, name: str) -> None:
         found = sorted(
-            (int(match[1]), file) for file in files("schemas.avro").iterdir() if (match := re.fullmatch(rf"{name}\.(\d+)\.avsc", file.name))
+            (int(match[1]), file)
+            for file in files("schemas.avro").iterdir()
+            if (match := re.fullmatch(rf"{name}\.(\d+)\.avsc", file.name))
         )
         self.name = name
         self.sources = [json.loads(file.read_text()) for _, file in found]
         self.versions = [parse_schema(source) for source in self.sources]
         self.newest = self.versions[-1]
-        self.prefixes = [SINGLE_OBJECT + _fingerprint(source) for source in self.sources]
-        self.prefix = self.prefixes[-1]
+        self.prefix = b""
+        self.prefixes: tuple[bytes, ...] = ()
+        self._ids: list[int | None] = [None] * len(self.sources)
+        self._list_prefixes()
+
+    def adopt(self, ids: Sequence[int] | None) -> None:
+        """Write Confluent wire format from now on, with a registry's ids of the versions; None: single-object encoding again."""
+        self._ids = [None] * len(self.sources) if ids is None else list(ids)
+        self._list_prefixes()
+
+    def _list_prefixes(self) -> None:
+        plain = [SINGLE_OBJECT + _fingerprint(source) for source in self.sources]
+        wire = [None if id_ is None else WIRE_FORMAT + id_.to_bytes(4) for id_ in self._ids]
+        self._written = dict(zip(plain, self.versions, strict=True))
+        self._written |= {prefix: version for prefix, version in zip(wire, self.versions, strict=True) if prefix is not None}
+        self.prefixes = tuple(self._written)
+        self.prefix = wire[-1] or plain[-1]
+
+    def writer(self, data: bytes) -> tuple[bytes, Any] | None:
+        """The prefix that the bytes begin with and the schema that they were written with; None when it is none of this record's."""
+        for length in (10, 5):
+            prefix = data[:length]
+            if prefix in self._written:
+                return prefix, self._written[prefix]
+        return None
 
 
 def _fingerprint(source: Any) -> bytes:
@@ -62,11 +87,11 @@ def decode(schema: Schema, data: bytes, schema_by_id: SchemaById | None = None) 
     Raises:  BadRecord: unknown-schema; undecodable (truncated, trailing bytes, no Avro).
     """
     if data.startswith(schema.prefix):
-        return _read(data, 10, schema.newest, None)
+        return _read(data, len(schema.prefix), schema.newest, None)
+    known = schema.writer(data)
+    if known is not None:
+        return _read(data, len(known[0]), known[1], schema.newest)
     if data.startswith(SINGLE_OBJECT):
-        for prefix, version in zip(schema.prefixes, schema.versions, strict=True):
-            if data.startswith(prefix):
-                return _read(data, 10, version, schema.newest)
         raise BadRecord(Reason.UNKNOWN_SCHEMA, f"no schema of {schema.name} has the fingerprint {data[2:10].hex()}")
     if data.startswith(WIRE_FORMAT):
         return _read(data, 5, _registered(schema, data, schema_by_id), schema.newest)

@@ -31,6 +31,7 @@ REVISION = Schema("webhook_revision")
 SINCE = Schema("webhook_since")
 STATUS = Schema("webhook_status")
 INSTALLATION = Schema("installation")
+ALL = (MUTATION, MARK, PASSED_MARK, CHANGE, DELIVERY, ATTEMPT, REVISION, SINCE, STATUS, INSTALLATION)
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -56,7 +57,7 @@ def decode_mutation(key: bytes | None, value: bytes | None, schema_by_id: Schema
     """What any producer wrote to ``mutations``: JSON, Avro, or no value at all (a remove of the document that the key names)."""
     if value is None:
         return removal(key)
-    if value.startswith(MARK.prefix):
+    if MARK.writer(value):
         return Mark(decode(MARK, value)["webhooks"])
     if value.startswith((SINGLE_OBJECT, WIRE_FORMAT)):
         return _avro_mutation(decode(MUTATION, value, schema_by_id))
@@ -127,7 +128,7 @@ def encode_passed_mark(mark: PassedMark) -> bytes:
 
 def decode_change(value: bytes) -> Change | PassedMark:
     """One record of ``changes``."""
-    if value.startswith(PASSED_MARK.prefix):
+    if PASSED_MARK.writer(value):
         mark = decode(PASSED_MARK, value)
         return PassedMark(mark["webhooks"], Origin(mark["epoch"], mark["partition"], mark["offset"]))
     record = decode(CHANGE, value)
@@ -296,13 +297,13 @@ def encode_installation(installation: Installation) -> bytes:
 
 def decode_webhooks(value: bytes) -> WebhookRevision | WebhookSince | WebhookStatus | Installation:
     """One record of ``webhooks``."""
-    if value.startswith(tuple(SINCE.prefixes)):
+    if SINCE.writer(value):
         since = decode(SINCE, value)
         return WebhookSince(since["name"], since["revision"], Origin(since["epoch"], since["partition"], since["offset"]))
-    if value.startswith(tuple(INSTALLATION.prefixes)):
+    if INSTALLATION.writer(value):
         found = decode(INSTALLATION, value)
         return Installation(found["epoch"], found["mutationsTopicId"], found["changesTopicId"])
-    if value.startswith(tuple(STATUS.prefixes)):
+    if STATUS.writer(value):
         status = decode(STATUS, value)
         return WebhookStatus(
             status["uid"], status["name"], status["edit"], _member(State, status["state"]), status["reason"], status["atUs"]

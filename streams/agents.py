@@ -138,7 +138,12 @@ class DocumentsAgent:
     def _check_mutations(self, partition: int, documents: Documents) -> None:
         origin = documents.meta.progress.origin
         topic = self._topics.mutations.name
-        _, end = self._log.offsets(topic, partition)
+        first, end = self._log.offsets(topic, partition)
+        committed = self._log.committed(topic, partition)
+        if committed is not None and committed < first:
+            logger.error(
+                "%s/%d begins at offset %d: %d mutations were removed before they were applied", topic, partition, first, first - committed
+            )
         if origin is not None and origin.epoch == self._epoch and origin.offset >= end:
             raise Fatal(
                 f"{topic}/{partition} ends at offset {end}, but {origin.offset} was applied before: the topic was truncated or made anew. "

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import faust
-import faust.livecheck
 from faust.types import TP, EventT
 from mode import CrashingSupervisor
 

@@ -45,8 +45,7 @@ class Progress(msgspec.Struct, frozen=True):
     via: dict[int, int] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class MutationRecord:
+class MutationRecord(msgspec.Struct, frozen=True, gc=False):
     """One record of ``mutations`` as the broker gave it; ``appended_us`` is the broker's clock, µs since 1970."""
 
     position: Position
@@ -56,22 +55,19 @@ class MutationRecord:
     headers: Sequence[tuple[str, bytes]] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(msgspec.Struct, frozen=True, gc=False):
     """The document has a new value."""
 
     change: Change
 
 
-@dataclass(frozen=True, slots=True)
-class Passed:
+class Passed(msgspec.Struct, frozen=True, gc=False):
     """A mark goes on to ``changes``, in its place."""
 
     mark: PassedMark
 
 
-@dataclass(frozen=True, slots=True)
-class Forwarded:
+class Forwarded(msgspec.Struct, frozen=True, gc=False):
     """The record belongs to another partition and is sent on there."""
 
     mutation: Mutation
@@ -79,8 +75,7 @@ class Forwarded:
     via: Position
 
 
-@dataclass(frozen=True, slots=True)
-class Dead:
+class Dead(msgspec.Struct, frozen=True, gc=False):
     """The record cannot be applied, ever."""
 
     reason: Reason

@@ -92,10 +92,12 @@ class SimpleStandingQueries:
     def __init__(self) -> None:
         self._revisions: dict[str, list[Standing]] = {}  # newest first
         self._names: dict[str, set[str]] = {}  # by collection
+        self._candidates: dict[str, tuple[str, ...]] = {}  # by collection too, those of any collection included, in order
 
     def put(self, standing: Standing) -> None:
         """See :class:`StandingQueries`."""
         self.remove(standing.name, standing.revision)
+        self._candidates.clear()
         revisions = self._revisions.setdefault(standing.name, [])
         revisions.append(standing)
         revisions.sort(key=lambda one: one.revision, reverse=True)
@@ -104,6 +106,7 @@ class SimpleStandingQueries:
 
     def remove(self, name: str, revision: int) -> None:
         """See :class:`StandingQueries`."""
+        self._candidates.clear()
         revisions = self._revisions.get(name, [])
         gone = [one for one in revisions if one.revision == revision]
         self._revisions[name] = [one for one in revisions if one.revision != revision]
@@ -117,10 +120,17 @@ class SimpleStandingQueries:
 
     def serving(self, change: Change) -> Iterator[Standing]:
         """See :class:`StandingQueries`."""
-        for name in sorted(self._names.get(change.collection, set()) | self._names.get(ANY, set())):
-            standing = next((one for one in self._revisions[name] if one.serves(change.origin)), None)
-            if standing is not None and not standing.deleted:
-                yield standing
+        collection = change.collection if change.collection in self._names else ANY
+        names = self._candidates.get(collection)
+        if names is None:
+            names = tuple(sorted(self._names.get(collection, set()) | self._names.get(ANY, set())))
+            self._candidates[collection] = names
+        for name in names:
+            for standing in self._revisions[name]:
+                if standing.serves(change.origin):
+                    if not standing.deleted:
+                        yield standing
+                    break
 
 
 def match(queries: StandingQueries, change: Change) -> Iterator[tuple[Standing, Delivery]]:

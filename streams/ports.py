@@ -69,6 +69,10 @@ class Log(Protocol):
         """First offset kept, and the offset after the last."""
         ...
 
+    def committed(self, topic: str, partition: int) -> int | None:
+        """The commit of the streams workers' group; None when there is none."""
+        ...
+
     def read(self, topic: str, partition: int, start: int, end: int) -> Iterator[Sequence[Read]]:
         """What stands from ``start`` to before ``end``, in batches."""
         ...

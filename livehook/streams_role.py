@@ -1,0 +1,219 @@
+"""The streams role put together: which readers, producers and agents a worker has, in which order they start, and when it is well."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import faust
+from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp
+
+from connectors.kafka.admin import ensure_topics, topic_ids
+from connectors.kafka.compacted import CompactedReader
+from connectors.kafka.config import KafkaConfig
+from connectors.kafka.log import KafkaLog
+from connectors.kafka.producer import Producer
+from connectors.kafka.registry import SchemaRegistry
+from livehook import health
+from livehook.settings import Settings
+from schemas.errors import Fatal
+from schemas.records import encode_installation
+from schemas.topics import Record, Topics
+from schemas.webhooks import INSTALLATION_KEY, Installation
+from streams import installation
+from streams.agents import DocumentsAgent, MatchingAgent
+from streams.app import StreamsWorker
+from streams.metrics import StreamsMetrics
+from streams.subscriptions import Subscriptions
+
+logger = logging.getLogger(__name__)
+
+KAFKA_TIMEOUT_S = 60.0
+STOP_S = 10.0
+MEASURE_S = 2.0
+
+Fail = Callable[[BaseException], None]
+
+
+class StreamsRole:
+    """
+    One streams worker.
+
+    Args:  folder: for its document stores and its name in the group; no other process may use it.
+           address: where its HTTP endpoints are, for the API to find.
+           fail: called with what makes it unsafe to go on; it must end the process.
+           new_epoch: an operator says that topics made anew are to be taken as they are.
+    """
+
+    def __init__(self, settings: Settings, *, folder: Path, address: str, fail: Fail, new_epoch: bool = False) -> None:
+        self._settings = settings
+        self._config = settings.kafka()
+        self._folder = folder
+        self._address = address
+        self._fail = fail
+        self._new_epoch = new_epoch
+        self._topics = Topics(settings.topic_prefix, settings.partitions)
+        self._subscriptions = Subscriptions(self._topics)
+        self._worker: StreamsWorker | None = None
+        self._measuring: asyncio.Task[None] | None = None
+        self.registry = CollectorRegistry()
+        self._metrics = StreamsMetrics(self.registry)
+        client_id = f"livehook-streams@{address}"
+        # Two producers: a spread over many lanes makes many small requests, which must not hold up the changes.
+        self._changes = Producer(self._config, client_id=client_id)
+        self._deliveries = Producer(self._config, client_id=client_id)
+        self._reader: CompactedReader | None = None
+        self._schemas = None if settings.schema_registry_url is None else SchemaRegistry(settings.schema_registry_url)
+
+    @property
+    def app(self) -> ASGIApp:
+        """What it serves."""
+        return health.app(self.checks, registry=self.registry)
+
+    @property
+    def checks(self) -> Mapping[str, Callable[[], str]]:
+        """What must be well for the worker to be ready."""
+        return {"webhooks": self._check_webhooks, "group": self._check_group}
+
+    async def start(self) -> None:
+        """
+        Make topics that are missing, read the webhooks, join the group.
+
+        Raises:  Fatal, KafkaUnavailable: it cannot start; nothing of it runs then that matters.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(
+            ensure_topics, self._config, self._topics.fixed(), replication=self._settings.replication, timeout_s=KAFKA_TIMEOUT_S
+        )
+        if self._schemas is not None:
+            await asyncio.to_thread(self._schemas.adopt)
+        self._changes.start()
+        self._deliveries.start()
+        await self._read_webhooks()
+        found = await self._installation()
+        self._worker = StreamsWorker(
+            topics=self._topics,
+            bootstrap_servers=self._config.bootstrap_servers,
+            client_id=f"livehook-streams@{self._address}",
+            instance_id=instance_id(self._folder),
+            folder=self._folder,
+            agents=[self._documents(found), self._matching()],
+            metrics=self._metrics,
+            fail=self._fail,
+            connection=connection(self._config),
+        )
+        await self._worker.start()
+        self._measuring = asyncio.create_task(self._measure(), name="measure lag")
+
+    async def stop(self) -> None:
+        """Finish the batches under way, commit, leave the group."""
+        if self._measuring is not None:
+            self._measuring.cancel()
+        if self._worker is not None:
+            await self._worker.stop()
+        await self._changes.stop(STOP_S)
+        await self._deliveries.stop(STOP_S)
+        if self._reader is not None:
+            await asyncio.to_thread(self._reader.stop)
+
+    def _documents(self, found: Installation) -> DocumentsAgent:
+        return DocumentsAgent(
+            topics=self._topics,
+            folder=self._folder / "documents",
+            producer=self._changes,
+            log=KafkaLog(self._config, self._topics.group_streams),
+            epoch=found.epoch,
+            changes_topic_id=found.changes_topic_id,
+            metrics=self._metrics,
+            schema_by_id=None if self._schemas is None else self._schemas.schema_by_id,
+        )
+
+    def _matching(self) -> MatchingAgent:
+        return MatchingAgent(topics=self._topics, producer=self._deliveries, subscriptions=self._subscriptions, metrics=self._metrics)
+
+    async def _read_webhooks(self) -> None:
+        """Fold the topic up to its present end before anything is matched, and from then on as it grows."""
+        loop = asyncio.get_running_loop()
+
+        def hand_over(key: bytes, value: bytes | None, offset: int) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever wanted to know
+                loop.call_soon_threadsafe(self._apply, key, value, offset)
+
+        def failed(error: Exception) -> None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._fail, error)
+
+        self._reader = CompactedReader(self._config, self._topics.webhooks.name, hand_over, on_failure=failed)
+        self._reader.start()
+        # What was handed over before the wait ends is applied before this goes on: the loop takes its calls in order.
+        await self._reader.wait_ready_async(KAFKA_TIMEOUT_S)
+
+    def _apply(self, key: bytes, value: bytes | None, offset: int) -> None:
+        try:
+            self._subscriptions.apply(key, value, offset)
+        except Exception as error:  # noqa: BLE001 - in a callback nobody else would see it
+            self._fail(error)
+
+    async def _installation(self) -> Installation:
+        mutations, changes = self._topics.mutations.name, self._topics.changes.name
+        ids = await asyncio.to_thread(topic_ids, self._config, [mutations, changes], timeout_s=KAFKA_TIMEOUT_S)
+        known = self._subscriptions.registry.installation
+        found = installation.check(
+            known, self._topics, mutations_topic_id=ids[mutations], changes_topic_id=ids[changes], new_epoch=self._new_epoch
+        )
+        if found != known:
+            await self._changes.send([Record(self._topics.webhooks.name, INSTALLATION_KEY, encode_installation(found), (), 0)])
+        return found
+
+    async def _measure(self) -> None:
+        while True:
+            await asyncio.sleep(MEASURE_S)
+            if self._worker is not None:
+                self._worker.measure()
+
+    def _check_webhooks(self) -> str:
+        if self._reader is None:
+            return "not read yet"
+        return "ok" if self._reader.failed is None else f"cannot be read: {self._reader.failed}"
+
+    def _check_group(self) -> str:
+        return "ok" if self._worker is not None and self._worker.joined() else "joining the group"
+
+
+def instance_id(folder: Path) -> str:
+    """The worker's lasting name in its group: started again within the session timeout it gets its partitions back without a rebalance."""
+    file = folder / "instance"
+    if not file.exists():
+        fresh = folder / f"instance.{time.time_ns()}"
+        fresh.write_text(f"livehook-{uuid.uuid4().hex}")
+        fresh.replace(file)
+    name = file.read_text().strip()
+    if not name:
+        raise Fatal(f"{file} is empty: remove it")
+    return name
+
+
+def connection(config: KafkaConfig) -> dict[str, Any]:
+    """How Faust reaches Kafka."""
+    protocol = config.security_protocol.upper()
+    context = None
+    if protocol.endswith("SSL"):
+        context = ssl.create_default_context(cafile=config.ssl_ca)
+        if config.ssl_cert:
+            context.load_cert_chain(config.ssl_cert, config.ssl_key)
+    if protocol.startswith("SASL_"):
+        mechanism = config.sasl_mechanism and config.sasl_mechanism.upper()
+        return {
+            "broker_credentials": faust.SASLCredentials(
+                username=config.sasl_username, password=config.sasl_password, ssl_context=context, mechanism=mechanism
+            )
+        }
+    return {} if context is None else {"broker_credentials": faust.SSLCredentials(context=context)}

@@ -1,0 +1,171 @@
+"""Rules of the batch transport, among them the three ways in which Faust's own bookkeeping (0.15.3) loses records."""
+
+import asyncio
+from types import SimpleNamespace
+
+import faust
+import pytest
+from faust.types import TP
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from schemas.topics import Topics
+from streams import transport
+from streams.app import StreamsWorker
+from streams.metrics import StreamsMetrics
+
+TOPIC = TP("t.mutations", 0)
+
+
+def record(offset, value=b"x", key=b"k"):
+    return SimpleNamespace(
+        topic=TOPIC.topic, partition=0, offset=offset, timestamp=1000, timestamp_type=1, headers=(), key=key, value=value, checksum=None,
+        serialized_key_size=1, serialized_value_size=1,
+    )  # fmt: skip
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(0, 5 * 1024 * 1024), max_size=30), st.integers(0, 1200))
+def test_batches_are_bounded_and_hold_every_record_once(sizes, small):
+    """By number and by bytes; a record that is larger alone than the bound goes alone."""
+    records = [SimpleNamespace(key=None, value=Sized(size)) for size in [*sizes, *[10] * small]]
+    batches = list(transport.cut(records))
+    assert records == [one for batch in batches for one in batch]
+    for batch in batches:
+        assert 0 < len(batch) <= transport.RECORDS_MAX
+        assert len(batch) == 1 or sum(len(one.value) for one in batch) <= transport.BATCH_BYTES_MAX
+
+
+class Sized:
+    """Bytes of which only the number matters."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def __len__(self):
+        return self.size
+
+    def __bool__(self):
+        return True
+
+
+@pytest.fixture
+async def consumer():
+    transport.register()
+    app = faust.App("t", broker=f"{transport.SCHEME}://localhost:1", store="memory://", autodiscover=False, web_enabled=False)
+    app.topics._acking_topics.add(TOPIC.topic)
+
+    async def nothing(*_):
+        return None
+
+    consumer = transport.Consumer(app.transport, callback=nothing, on_partitions_revoked=nothing, on_partitions_assigned=nothing)
+    yield consumer
+    consumer._thread.thread_loop.close()
+
+
+def message(consumer, *offsets):
+    return consumer._to_message(TOPIC, [record(offset) for offset in offsets])
+
+
+async def test_a_batch_is_one_message_with_its_last_offset(consumer):
+    """Its commit is the offset after it."""
+    batch = message(consumer, 3, 4, 5)
+    assert (5, [3, 4, 5]) == (batch.offset, [one.offset for one in batch.value])
+    assert consumer.ack(batch)
+    assert 6 == consumer._new_offset(TOPIC)
+
+
+async def test_a_commit_stops_before_what_is_not_done(consumer):
+    """Faust merges neighbouring gaps in the offsets and commits past records between them that are not done."""
+    first = message(consumer, 0, 1)
+    message(consumer, 5, 6)  # fetched after a gap, as compaction leaves them, and not done
+    await consumer._add_gap(TOPIC, 2, 4)
+    await consumer._add_gap(TOPIC, 7, 9)
+    consumer.ack(first)
+    assert 2 == consumer._new_offset(TOPIC)
+
+
+async def test_nothing_is_committed_before_anything_is_done(consumer):
+    """And what was revoked is forgotten."""
+    batch = message(consumer, 0)
+    assert consumer._new_offset(TOPIC) is None
+    consumer.ack(batch)
+    consumer._ends.pop(TOPIC)
+    assert consumer._new_offset(TOPIC) is None
+
+
+async def test_values_reach_the_agent_as_they_came(consumer):
+    """Faust decodes before an agent sees anything, and acknowledges what it cannot decode."""
+    batch = consumer._to_message(TOPIC, [record(0, value=b"\xff{", key=b"\xff")])
+    topic = consumer.app.topic(TOPIC.topic, value_serializer="batch", value_type=None, key_serializer="raw", key_type=bytes)
+    event = await topic.decode(batch, propagate=True)
+    assert (b"\xff", b"\xff{") == (event.value[0].key, event.value[0].value)
+    assert consumer._new_offset(TOPIC) is None
+
+
+class Failing:
+    """An agent whose n-th batch fails."""
+
+    topic = TOPIC.topic
+
+    def __init__(self, fails_at):
+        self.fails_at, self.seen = fails_at, []
+
+    async def process(self, batch):
+        self.seen.append(batch)
+        await asyncio.sleep(0)
+        if len(self.seen) == self.fails_at:
+            raise RuntimeError("unexpected")
+
+    def revoked(self):
+        """Nothing to forget."""
+
+    def close(self):
+        """Nothing is open."""
+
+
+async def test_nothing_is_acknowledged_from_a_failed_batch_on(tmp_path):
+    """Faust acknowledges an event whose agent raised; here nothing behind it is even looked at, and the process is told to end."""
+    failed, acknowledged = [], []
+    agent = Failing(fails_at=2)
+    worker = StreamsWorker(
+        topics=Topics("t."),
+        bootstrap_servers="localhost:1",
+        client_id="t",
+        instance_id="t",
+        folder=tmp_path,
+        agents=[agent],
+        metrics=StreamsMetrics(CollectorRegistry()),
+        fail=failed.append,
+    )
+    events = [
+        SimpleNamespace(
+            value=number,
+            message=SimpleNamespace(tp=TOPIC, generation_id=worker.app.consumer_generation_id),
+            ack=lambda number=number: acknowledged.append(number),
+        )
+        for number in (1, 2, 3)
+    ]
+    await asyncio.gather(*(worker._in_turn(agent, event) for event in events))
+    assert [1] == acknowledged
+    assert [1, 2] == agent.seen
+    assert ["unexpected"] == [str(error) for error in failed]
+
+
+async def test_a_batch_from_before_a_rebalance_is_left_alone(tmp_path):
+    """Whoever owns its partition now reads it from the commit."""
+    agent = Failing(fails_at=0)
+    worker = StreamsWorker(
+        topics=Topics("t."),
+        bootstrap_servers="localhost:1",
+        client_id="t",
+        instance_id="t",
+        folder=tmp_path,
+        agents=[agent],
+        metrics=StreamsMetrics(CollectorRegistry()),
+        fail=lambda error: None,
+    )
+    stale = SimpleNamespace(value=1, message=SimpleNamespace(tp=TOPIC, generation_id=worker.app.consumer_generation_id - 1))
+    await worker._in_turn(agent, stale)
+    assert [] == agent.seen
