@@ -109,8 +109,12 @@ def partitions_of(config: KafkaConfig, topic: str, *, timeout_s: float) -> int:
 def offsets(config: KafkaConfig, partitions: Iterable[Partition], *, timeout_s: float) -> dict[Partition, Offsets]:
     """Log start and end of each partition. Raises UnknownTopic: one of them is not there."""
     asking, wanted = _Asking(config, timeout_s), list(partitions)
-    starts = asking.list_offsets(wanted, OffsetSpec.earliest())
-    ends = asking.list_offsets(wanted, OffsetSpec.latest())
+    try:
+        starts = asking.list_offsets(wanted, OffsetSpec.earliest())
+        ends = asking.list_offsets(wanted, OffsetSpec.latest())
+    except KafkaUnavailable:
+        asking.check_present(wanted)  # librdkafka says only that it found no leader
+        raise
     return {partition: Offsets(starts[partition], ends[partition]) for partition in wanted}
 
 
@@ -197,6 +201,13 @@ class _Asking:
             with contextlib.suppress(UnknownTopic):
                 found[name] = self.one(f"describe topic {name}", future)
         return found
+
+    def check_present(self, partitions: Sequence[Partition]) -> None:
+        """Raises UnknownTopic: one of these is not there."""
+        described = self.describe({topic for topic, _ in partitions})
+        for topic, partition in partitions:
+            if topic not in described or partition >= len(described[topic].partitions):
+                raise UnknownTopic(f"there is no partition {topic}/{partition}")
 
     def topic_configs(self, names: Collection[str]) -> dict[str, dict[str, str | None]]:
         """Every config of each topic, defaults included."""

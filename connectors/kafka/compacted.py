@@ -11,12 +11,13 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from connectors.kafka.admin import Offsets, offsets
+from connectors.kafka.admin import offsets, topic_ids
 from connectors.kafka.config import KafkaConfig
-from connectors.kafka.errors import KafkaUnavailable
+from connectors.kafka.errors import KafkaUnavailable, UnknownTopic
 from connectors.kafka.reading import PartitionReader, offset_of
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ STOP_WAIT_S = 10.0
 _ASK_S = 2.0
 _POLL_S = 0.1
 
+Answer = TypeVar("Answer")
 OnRecord = Callable[[bytes, bytes | None, int], None]
 
 
@@ -45,15 +47,24 @@ class CompactedReader:
     """
 
     def __init__(
-        self, config: KafkaConfig, topic: str, on_record: OnRecord, *, on_failure: Callable[[Exception], None] | None = None
+        self,
+        config: KafkaConfig,
+        topic: str,
+        on_record: OnRecord,
+        *,
+        on_failure: Callable[[Exception], None] | None = None,
+        check_every_s: float = 5.0,
     ) -> None:
         """
         Args:  topic: of one partition.
                on_record: called in the reader's thread with key, value (None: a tombstone) and offset, in order.
                on_failure: called in the reader's thread, once, with what ended it.
+               check_every_s: how often to ask whether the topic is still the same one. librdkafka says nothing of a topic that was
+                 deleted, and reads on in the next one of that name.
         """
         self._config, self._topic = config, topic
         self._on_record, self._on_failure = on_record, on_failure
+        self._check_every_s = check_every_s
         self._position = 0
         self._end_at_start: int | None = None
         self._ended: Exception | None = None
@@ -153,29 +164,42 @@ class CompactedReader:
             self._on_failure(self._failed)
 
     def _read(self) -> None:
-        log = self._log()
+        log = self._asked(lambda: offsets(self._config, [(self._topic, 0)], timeout_s=_ASK_S)[self._topic, 0])
+        topic_id = self._asked(self._topic_id)
         if log is None:
             return
         reader = PartitionReader(self._config, self._topic, 0, log.log_start)
         try:
             self._moved(log.log_start, end_at_start=log.end)
+            checked_at = time.monotonic()
             while not self._stopping.is_set():
                 for record in reader.read(_POLL_S):
                     self._on_record(record.key() or b"", record.value(), offset_of(record))
                     self._position = offset_of(record) + 1
                 self._moved(reader.position)
+                if time.monotonic() - checked_at > self._check_every_s:
+                    self._check(topic_id)
+                    checked_at = time.monotonic()
         finally:
             reader.close()
 
-    def _log(self) -> Offsets | None:
-        """Where the log begins and ends now; asked until Kafka answers. None: stopped before it did."""
+    def _asked(self, ask: Callable[[], Answer]) -> Answer | None:
+        """What Kafka answers; asked until it does. None: stopped before it did."""
         while not self._stopping.is_set():
             try:
-                return offsets(self._config, [(self._topic, 0)], timeout_s=_ASK_S)[self._topic, 0]
+                return ask()
             except KafkaUnavailable as error:
                 logger.info("waiting for Kafka: %s", error)
                 self._stopping.wait(_POLL_S)
         return None
+
+    def _topic_id(self) -> str | None:
+        return topic_ids(self._config, [self._topic], timeout_s=_ASK_S).get(self._topic)
+
+    def _check(self, topic_id: str | None) -> None:
+        with contextlib.suppress(KafkaUnavailable):  # asked again later
+            if self._topic_id() != topic_id:
+                raise UnknownTopic(f"topic {self._topic} was deleted or made anew")
 
     def _moved(self, position: int, *, end_at_start: int | None = None) -> None:
         with self._changed:

@@ -25,6 +25,7 @@ _PASSING = frozenset(
         KafkaError._ALL_BROKERS_DOWN,
         KafkaError._DESTROY,
         KafkaError._MSG_TIMED_OUT,
+        KafkaError._NOENT,  # "no leaders found"
         KafkaError._RESOLVE,
         KafkaError._TIMED_OUT,
         KafkaError._TIMED_OUT_QUEUE,

@@ -55,8 +55,8 @@ class PartitionReader:
         """
         The next records, in order, at most BATCH_MAX; the first of them as soon as it is there, none after ``timeout_s``.
 
-        ``position`` is behind them afterwards. What passes by itself (a broker that restarts) looks like no records.
-        Raises:  KafkaRefused: the partition cannot be read from here on, or is gone.
+        ``position`` is behind them afterwards. A broker that restarts looks like no records; so does a topic that is deleted.
+        Raises:  KafkaRefused: the partition cannot be read from here on.
         """
         first = self._consumer.poll(timeout_s)
         if first is None:
@@ -93,7 +93,7 @@ def read_partition(
     Args:    from_offset: not below the log's start.
              until_offset: not above the log's end.
              stall_s: how long there may be no progress.
-    Raises:  KafkaUnavailable: no progress for ``stall_s``. KafkaRefused: the partition cannot be read from here on, or is gone.
+    Raises:  KafkaUnavailable: no progress for ``stall_s``. KafkaRefused: the partition cannot be read from here on.
     """
     if from_offset >= until_offset:
         return
