@@ -119,7 +119,9 @@ def test_versions_and_txn_ids_only_grow(history):
     """Versions count 1, 2, 3 for each document; each old value is the new value before; txnIds grow in the partition."""
     partition = Partition()
     partition.apply(log_of(history))
-    values, versions, txn_id = {}, {}, 0
+    values: dict[str, bytes | None] = {}
+    versions: dict[str, int] = {}
+    txn_id = 0
     for change in map(decode_change, partition.changes):
         if isinstance(change, Change):
             assert versions.get(change.key, 0) + 1 == change.version
@@ -150,7 +152,7 @@ def test_normalising_keeps_the_value_and_is_done_once(value, indent):
 @settings(max_examples=300)
 def test_no_bytes_make_decoding_raise_anything_else(data):
     """Anything at all as a mutation is applied, dead or a remove."""
-    applied = apply_all([MutationRecord(Position(0, 0), b"c/1", data, 1)], Progress(), {}.get, epoch=0, partitions=1)
+    applied = apply_all([MutationRecord(Position(0, 0), b"c/1", data, 1)], Progress(), lambda _: None, epoch=0, partitions=1)
     assert 1 == len(applied.dead) + len(applied.changes) + applied.unchanged
 
 
