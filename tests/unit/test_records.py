@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ def decode_mutation(data):
     return records.decode_mutation(None, data)
 
 
-EXAMPLES = {
+EXAMPLES: dict[str, tuple[Any, Any, Any]] = {
     "mutation": (records.encode_mutation, decode_mutation, UPSERT),
     "removal": (records.encode_mutation, decode_mutation, Mutation(Method.REMOVE, "people", '{"a":1}')),
     "mark": (records.encode_mark, decode_mutation, Mark(2**40)),
@@ -95,7 +96,8 @@ def test_wire_format_needs_a_registry_that_knows_the_schema():
     record = EXAMPLES["mutation"][2]
     data = b"\x00\x00\x00\x00\x2a" + records.encode_mutation(record)[10:]
     assert record == records.decode_mutation(None, data, {42: records.MUTATION.newest}.__getitem__)
-    for schema_by_id in (None, {}.__getitem__):
+    nothing: dict[int, Any] = {}
+    for schema_by_id in (None, nothing.__getitem__):
         with pytest.raises(BadRecord) as error:
             records.decode_mutation(None, data, schema_by_id)
         assert Reason.UNKNOWN_SCHEMA == error.value.reason

@@ -1,0 +1,107 @@
+"""
+Attempts and dead letters as records: what people read later about a call, and what is left of a delivery that no call could bring.
+
+An attempt is produced without waiting and may be lost; a dead letter is acknowledged before its lane goes on. Called by sink.py.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from functools import lru_cache
+
+from connectors.webhook.calls import Failure, Request, Response
+from connectors.webhook.retry import OUTCOMES, DeadLetter, Decision, RetryAt, error_of
+from schemas.attempts import BODY_BYTES_MAX, Attempt, Exchanged
+from schemas.deliveries import Delivery
+from schemas.masking import MASK, is_secret_header
+from schemas.records import encode_attempt
+from schemas.topics import Record
+
+DETAIL_CHARS_MAX = 1_000
+
+# Asked some twenty times an attempt; receivers choose names freely, so that it is bounded.
+_is_secret = lru_cache(maxsize=1_024)(is_secret_header)
+
+
+def attempt_id(started_us: int, rng: random.Random) -> str:
+    """``att_``, the time and 64 random bits: ids sort by time."""
+    return f"att_{started_us:014x}{rng.getrandbits(64):016x}"
+
+
+def attempt_of(
+    delivery: Delivery,
+    webhook: str,
+    request: Request,
+    result: Response | Failure,
+    decision: Decision,
+    *,
+    offset: str,
+    attempt: int,
+    started: float,
+    ended: float,
+    rng: random.Random,
+    test: bool = False,
+) -> Attempt:
+    """What is told about one call, secrets masked and bodies cut; times are seconds since 1970."""
+    change = delivery.change
+    started_us = int(started * 1_000_000)
+    return Attempt(
+        id=attempt_id(started_us, rng),
+        webhook=webhook,
+        delivery_id=delivery.webhook_id,
+        collection=change.collection,
+        document=change.key,
+        match=delivery.match.value,
+        txn_id=change.txn_id,
+        version=change.version,
+        offset=offset,
+        attempt=attempt,
+        started_us=started_us,
+        duration_us=max(int((ended - started) * 1_000_000), 0),
+        outcome=OUTCOMES[type(decision)],
+        request=_request(request),
+        response=_response(result) if isinstance(result, Response) else None,
+        error=error_of(result),
+        next_attempt_us=int(decision.at * 1_000_000) if isinstance(decision, RetryAt) else None,
+        test=test,
+        replay=delivery.replay,
+    )
+
+
+def attempt_record(attempt: Attempt, topic: str) -> Record:
+    """The record of ``attempts``."""
+    return Record(topic, attempt.webhook.encode(), encode_attempt(attempt))
+
+
+def dead_letter(key: bytes | None, value: bytes | None, source: str, decision: DeadLetter, topic: str) -> Record:
+    """The record of ``dead-letters``: key and value of the lane's record untouched. ``source``: ``topic/partition/offset``."""
+    headers = [
+        ("reason", decision.reason.value.encode()),
+        ("detail", decision.detail[:DETAIL_CHARS_MAX].encode(errors="replace")),
+        ("source", source.encode()),
+    ]
+    return Record(topic, key, value, headers)
+
+
+def _request(request: Request) -> Exchanged:
+    body = request.body
+    return Exchanged(_shown(request.headers), body[:BODY_BYTES_MAX], len(body) > BODY_BYTES_MAX, request.method, request.url)
+
+
+def _response(response: Response) -> Exchanged:
+    body = response.body
+    truncated = response.body_truncated or len(body) > BODY_BYTES_MAX
+    return Exchanged(_shown(response.headers), body[:BODY_BYTES_MAX], truncated, status=response.status)
+
+
+def _shown(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Headers as they may be shown, in lower case; one that came several times stands once, with all its values."""
+    shown: dict[str, str] = {}
+    for name, value in headers:
+        lower = name.lower()
+        if _is_secret(lower):
+            shown[lower] = MASK
+        else:
+            shown[lower] = f"{shown[lower]}, {value}" if lower in shown else value
+    return shown

@@ -1,0 +1,86 @@
+"""What a sink counts, for Prometheus. Source: docs/reference/metrics.md. No document id and no URL is ever a label."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from schemas.attempts import Outcome
+
+ATTEMPT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60)
+END_TO_END_SECONDS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 300, 3_600, 86_400)
+
+
+class LaneState(StrEnum):
+    """What a lane is doing, as users see it."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    DISABLED = "disabled"
+    UNASSIGNED = "unassigned"
+
+
+class SinkMetrics:
+    """Every metric of a sink, in a registry of the caller's."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.attempts = Counter("livehook_attempts", "HTTP calls, by what came of them", ["webhook", "outcome"], registry=registry)
+        self.attempt_seconds = Histogram(
+            "livehook_attempt_seconds", "How long a call took", ["webhook"], buckets=ATTEMPT_SECONDS, registry=registry
+        )
+        self.end_to_end_seconds = Histogram(
+            "livehook_end_to_end_seconds",
+            "From the broker taking the mutation to a 2xx",
+            ["webhook"],
+            buckets=END_TO_END_SECONDS,
+            registry=registry,
+        )
+        self.lag = Gauge("livehook_lane_lag", "Deliveries that are not finished", ["webhook"], registry=registry)
+        self.in_flight = Gauge("livehook_lane_in_flight", "Calls under way", ["webhook"], registry=registry)
+        self.state = Gauge("livehook_lane_state", "1 for the present state", ["webhook", "state"], registry=registry)
+        self.dead_letters = Counter("livehook_dead_letters", "Records written to the dead letters", ["reason"], registry=registry)
+        self.duplicates = Counter("livehook_duplicates_dropped", "Records recognised as repeats", ["stage"], registry=registry)
+        self.rebalances = Counter(
+            "livehook_rebalances", "Times that the group's partitions were given out anew", ["role"], registry=registry
+        )
+        self.duplicates.labels("lane")
+        self.rebalances.labels("sink")
+
+    def lane(self, webhook: str) -> LaneMetrics:
+        """The metrics of one lane, looked up once."""
+        return LaneMetrics(self, webhook)
+
+
+class LaneMetrics:
+    """The metrics of one lane."""
+
+    def __init__(self, metrics: SinkMetrics, webhook: str) -> None:
+        self._metrics, self._webhook = metrics, webhook
+        self._outcomes = {outcome: metrics.attempts.labels(webhook, outcome.value) for outcome in Outcome}
+        self._attempt_seconds = metrics.attempt_seconds.labels(webhook)
+        self._end_to_end_seconds = metrics.end_to_end_seconds.labels(webhook)
+        self._states = {state: metrics.state.labels(webhook, state.value) for state in LaneState}
+
+    def attempted(self, outcome: Outcome, seconds: float) -> None:
+        """A call has ended."""
+        self._outcomes[outcome].inc()
+        self._attempt_seconds.observe(seconds)
+
+    def delivered(self, end_to_end_s: float) -> None:
+        """A delivery has arrived."""
+        self._end_to_end_seconds.observe(max(end_to_end_s, 0.0))
+
+    def shows(self, state: LaneState, *, lag: int, in_flight: int) -> None:
+        """How the lane is now."""
+        for found, gauge in self._states.items():
+            gauge.set(found is state)
+        self._metrics.lag.labels(self._webhook).set(lag)
+        self._metrics.in_flight.labels(self._webhook).set(in_flight)
+
+    def remove(self) -> None:
+        """The lane is not ours any more: its gauges would stand still. Counters stay, or their rate would be wrong."""
+        for gauge in (self._metrics.lag, self._metrics.in_flight):
+            gauge.remove(self._webhook)
+        for state in LaneState:
+            self._metrics.state.remove(self._webhook, state.value)

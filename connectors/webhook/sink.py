@@ -1,0 +1,343 @@
+"""
+The webhook sink: brings what stands in lanes to the endpoints. Everything of it is put together here.
+
+Two inputs: the ``webhooks`` topic says which webhooks there are and how they are to be served; slots.py says which of their lanes are ours
+and what stands in them. Each lane works on its own (runner.py); commits of all go out together. Started by ``livehook sink``.
+
+In one direction: sink -> runner -> lanes -> render -> signature -> http -> retry -> offsets.
+Source: docs/explanation/lanes.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from prometheus_client import REGISTRY, CollectorRegistry
+
+from connectors.kafka.admin import offsets
+from connectors.kafka.compacted import CompactedReader
+from connectors.kafka.config import KafkaConfig
+from connectors.kafka.errors import KafkaRefused, KafkaUnavailable
+from connectors.webhook.http import Sender
+from connectors.webhook.lease import Lease, uptime_s
+from connectors.webhook.metrics import SinkMetrics
+from connectors.webhook.rates import Share
+from connectors.webhook.runner import AttemptsProducer, LaneRunner, Producer, Shared
+from connectors.webhook.slots import Commit, KnownLane, LaneRecord, Place, Slots, Taken
+from schemas.errors import BadRecord
+from schemas.registry import Registry
+from schemas.topics import Topics
+
+logger = logging.getLogger(__name__)
+
+START_S_MAX = 60.0
+ENDS_EVERY_S = 5.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SinkConfig:
+    """
+    What a sink is told.
+
+    Args:    worker: the address at which this process answers ``GET /lanes``; the API finds it by the client id made from it.
+             in_flight_max: calls at a time, over all lanes.
+             held_bytes_max: memory of deliveries on the way, over all lanes, about.
+             commit_s: between two commits; what was delivered since the last one comes again after a crash.
+             drain_s: how long a lane that is given up may finish what is under way; well below half the session timeout.
+    Raises:  ValueError.
+    """
+
+    kafka: KafkaConfig
+    topics: Topics
+    worker: str
+    version: str
+    in_flight_max: int = 1_024
+    held_bytes_max: int = 256 * 1024 * 1024
+    session_timeout_s: float = 30.0
+    commit_s: float = 0.5
+    drain_s: float = 8.0
+
+    def __post_init__(self) -> None:
+        for name in ("in_flight_max", "held_bytes_max", "commit_s"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, it must be above 0")
+        if not 2 * max(self.commit_s, self.drain_s) < self.session_timeout_s:
+            raise ValueError(f"commit_s and drain_s must be below half of session_timeout_s, which is {self.session_timeout_s}")
+
+    @property
+    def client_id(self) -> str:
+        """How the group knows this process."""
+        return f"livehook-sink@{self.worker}"
+
+
+class Sink:
+    """
+    Delivers until it is stopped.
+
+    Args:  producer, attempts, sender: started by the caller, and stopped by it after :meth:`run` has returned. The producer of attempts
+               may lose records, and gives up after a time; the other one does not.
+    """
+
+    def __init__(
+        self,
+        config: SinkConfig,
+        *,
+        producer: Producer,
+        attempts: AttemptsProducer,
+        sender: Sender,
+        registry: CollectorRegistry = REGISTRY,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._config = config
+        self._producer, self._attempts, self._sender = producer, attempts, sender
+        self._metrics = SinkMetrics(registry)
+        self._rng = rng or random.Random()
+        self._webhooks = Registry()
+        self._changed: set[str] = set()
+        self._known: dict[str, KnownLane] = {}
+        self._runners: dict[str, LaneRunner] = {}
+        self._by_topic: dict[str, LaneRunner] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._problem = "it has not joined the group yet"
+        self._lease = Lease(config.session_timeout_s / 2)
+        self._slots: Slots
+        self._shared: Shared
+
+    @property
+    def check(self) -> str:
+        """``ok``, or why this process delivers nothing; for readiness."""
+        return "ok" if self._lease.held(uptime_s()) else self._problem
+
+    def lanes(self) -> list[dict[str, Any]]:
+        """The lanes held here, as items of ``GET /v1/lanes``."""
+        return [item for name in sorted(self._runners) for item in self._runners[name].items()]
+
+    def stop(self) -> None:
+        """Finish what is under way, commit, leave; :meth:`run` returns when it is done."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """
+        Deliver until :meth:`stop`.
+
+        Raises:  whatever makes it unsafe to go on: the process must end then; another one, or its next life, goes on from the commits.
+        """
+        loop = asyncio.get_running_loop()
+        reader = CompactedReader(
+            self._config.kafka,
+            self._config.topics.webhooks.name,
+            lambda key, value, _: _in(loop, self._registered, key, value),
+            on_failure=lambda error: _in(loop, self.failed, error),
+        )
+        self._slots = self._make_slots()
+        self._shared = self._make_shared(self._slots)
+        regularly = [self._regularly(self._config.commit_s, self._commit), self._regularly(ENDS_EVERY_S, self._ask_ends)]
+        try:
+            reader.start()
+            await reader.wait_ready_async(START_S_MAX)
+            self._slots.start()
+            await self._stopping.wait()
+        finally:
+            for task in regularly:
+                task.cancel()
+            await self._slots.stop(drain=self._failure is None)
+            await loop.run_in_executor(None, reader.stop)
+            self._close([*self._runners])
+            await asyncio.gather(*self._closing)
+        if self._failure is not None:
+            raise self._failure
+
+    # What webhooks there are.
+
+    def _registered(self, key: bytes, value: bytes | None) -> None:
+        try:
+            name = self._webhooks.apply(key, value)
+        except BadRecord as error:
+            logger.error("a record of %s cannot be read: %s", self._config.topics.webhooks.name, error)
+            return
+        if name is None:
+            return
+        if not self._changed:
+            asyncio.get_running_loop().call_soon(self._serve_changed)
+        self._changed.add(name)
+
+    def _serve_changed(self) -> None:
+        """After many records as after one."""
+        known = dict(self._known)
+        for name in self._changed:
+            webhook = self._webhooks.webhook(name)
+            runner = self._runners.get(name)
+            if webhook is None:
+                known.pop(name, None)
+            else:
+                current = webhook.current
+                topic = self._config.topics.lane(name).name
+                known[name] = KnownLane(name, current.uid, topic, current.spec.delivery.partitions)
+            if runner is not None:
+                if webhook is not None and known[name] == runner.taken.lane:
+                    runner.update(webhook)
+                else:
+                    self._close([name])
+        self._changed.clear()
+        if known != self._known:
+            self._known = known
+            self._slots.know(known)
+
+    # What slots.py tells; see its Events.
+
+    def rebalanced(self) -> None:
+        """The group's slots were given out anew."""
+        self._metrics.rebalances.labels("sink").inc()
+        self._slots.commit([])  # a fresh lease does not wait for the next regular commit
+
+    def taken(self, lanes: Sequence[Taken]) -> None:
+        """These are ours from now on."""
+        for taken in lanes:
+            name = taken.lane.webhook
+            webhook = self._webhooks.webhook(name)
+            if webhook is not None and webhook.current.uid == taken.lane.uid:  # else it was deleted since, and is given up in a moment
+                self._runners[name] = self._by_topic[taken.lane.topic] = LaneRunner(taken, webhook, self._shared)
+
+    def records(self, records: Sequence[LaneRecord]) -> None:
+        """Read from lanes."""
+        touched: dict[LaneRunner, None] = {}
+        for record in records:
+            runner = self._by_topic.get(record.topic)
+            if runner is not None:
+                runner.read(record)
+                touched[runner] = None
+        for runner in touched:
+            runner.go_on()
+        self._slots.handled(records)
+
+    async def drain(self, webhooks: Sequence[str], timeout_s: float) -> Sequence[Commit]:
+        """Finish what is under way in these lanes and say what to commit."""
+        drained = await asyncio.gather(*(self._runners[name].drain(timeout_s) for name in webhooks if name in self._runners))
+        return [commit for commits in drained for commit in commits]
+
+    def given_up(self, webhooks: Sequence[str]) -> None:
+        """These are not ours any more."""
+        self._close(webhooks)
+
+    def lost(self) -> None:
+        """The group has gone on without us."""
+        self._problem = "the group has given its lanes to others"
+        self._lease.lost()
+        self._close([*self._runners])
+
+    def committed(self, commits: Sequence[Commit], sent: float) -> None:
+        """Acknowledged: we are a member still."""
+        was_held = self._lease.held(uptime_s())
+        self._lease.renewed(sent)
+        self._problem = "Kafka does not acknowledge its commits"
+        for commit in commits:
+            if (runner := self._by_topic.get(commit.topic)) is not None:
+                runner.committed(commit)
+        if not was_held:
+            for runner in self._runners.values():
+                runner.go_on()
+
+    def ends(self, ends: Mapping[Place, int]) -> None:
+        """How far the lanes reach."""
+        for (topic, partition), end in ends.items():
+            if (runner := self._by_topic.get(topic)) is not None:
+                runner.ends_at(partition, end)
+        for runner in self._runners.values():
+            runner.show()
+
+    def failed(self, error: BaseException) -> None:
+        """Something that nobody can deal with here: the process ends."""
+        if self._failure is None:
+            self._failure = error
+        self._stopping.set()
+
+    # The rest.
+
+    async def _commit(self) -> None:
+        self._slots.commit([commit for runner in self._runners.values() for commit in runner.commits()])
+
+    async def _ask_ends(self) -> None:
+        """The consumer knows the ends of what it reads; those of lanes that are full must be asked for."""
+        places = [place for runner in self._runners.values() for place in runner.stopped_places]
+        if not places:
+            return
+        ask = partial(offsets, self._config.kafka, places, timeout_s=ENDS_EVERY_S)
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(None, ask)
+        except (KafkaUnavailable, KafkaRefused) as error:
+            logger.info("the ends of the lanes are not known: %s", error)
+            return
+        self.ends({place: at.end for place, at in found.items()})
+
+    def _regularly(self, every_s: float, act: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        async def forever() -> None:
+            while True:
+                await asyncio.sleep(every_s)
+                await act()
+
+        task = asyncio.create_task(forever())
+        task.add_done_callback(self._ended)
+        return task
+
+    def _close(self, webhooks: Sequence[str]) -> None:
+        for name in webhooks:
+            runner = self._runners.pop(name, None)
+            if runner is not None:
+                del self._by_topic[runner.taken.lane.topic]
+                task = asyncio.create_task(runner.close())
+                self._closing.add(task)
+                task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._closing.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.failed(error)
+
+    def _make_slots(self) -> Slots:
+        config = self._config
+        return Slots(
+            config.kafka,
+            self,
+            group=config.topics.group_sink,
+            slots_topic=config.topics.slots.name,
+            slots=config.topics.slots.partitions,
+            client_id=config.client_id,
+            session_timeout_s=config.session_timeout_s,
+            drain_s=config.drain_s,
+        )
+
+    def _make_shared(self, slots: Slots) -> Shared:
+        config, topics = self._config, self._config.topics
+        return Shared(
+            sender=self._sender,
+            producer=self._producer,
+            attempts=self._attempts,
+            reading=slots,
+            metrics=self._metrics,
+            lease=self._lease,
+            calls=Share(config.in_flight_max),
+            held_bytes=Share(config.held_bytes_max),
+            failed=self.failed,
+            attempts_topic=topics.attempts.name,
+            dead_letters_topic=topics.dead_letters.name,
+            webhooks_topic=topics.webhooks.name,
+            origin_partitions=topics.partitions,
+            user_agent=f"livehook/{config.version}",
+            worker=config.worker,
+            rng=self._rng,
+        )
+
+
+def _in(loop: asyncio.AbstractEventLoop, act: Callable[..., None], *what: Any) -> None:
+    """From another thread; a loop that is closed needs nothing any more."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(act, *what)
