@@ -30,6 +30,10 @@ TAKEN_US = 1_645_472_201_000_000
 SUSAN = {"_id": "6213e9c90012e4af0017cb9f", "date": 1645472201, "name": "Susan", "age": 31}
 
 
+def never(_):
+    """No document was ever there."""
+
+
 def record(mutation, *, offset=0, partition=0, headers=(), key=None):
     value = mutation if isinstance(mutation, bytes | None) else json.dumps(mutation).encode()
     return MutationRecord(Position(partition, offset), key, value, TAKEN_US, headers)
@@ -178,13 +182,13 @@ def test_what_was_applied_is_not_applied_again():
 def test_a_new_epoch_is_above_every_origin_of_the_last():
     """Its offsets begin at 0 and count all the same."""
     progress = Progress(Origin(0, 0, 500), 1, {})
-    outcome, _ = apply(record(upsert(SUSAN), offset=0), progress, {}.get, epoch=1, partitions=1)
+    outcome, _ = apply(record(upsert(SUSAN), offset=0), progress, never, epoch=1, partitions=1)
     assert isinstance(outcome, Changed)
 
 
 def test_a_mark_goes_on_in_its_place():
     """With the origin where it stood."""
-    outcome, progress = apply(record(encode_mark(Mark(7)), offset=3), Progress(), {}.get, epoch=2, partitions=1)
+    outcome, progress = apply(record(encode_mark(Mark(7)), offset=3), Progress(), never, epoch=2, partitions=1)
     assert Passed(PassedMark(7, Origin(2, 0, 3))) == outcome
     assert Origin(2, 0, 3) == progress.origin
 
@@ -197,7 +201,7 @@ def elsewhere(partitions=8):
 def test_a_record_on_a_wrong_partition_is_sent_on():
     """With the place that it came from."""
     home, wrong = elsewhere()
-    outcome, _ = apply(record(upsert(SUSAN), partition=wrong, offset=4), Progress(), {}.get, epoch=0, partitions=8)
+    outcome, _ = apply(record(upsert(SUSAN), partition=wrong, offset=4), Progress(), never, epoch=0, partitions=8)
     assert isinstance(outcome, Forwarded)
     assert (home, Position(wrong, 4)) == (outcome.partition, outcome.via)
 
@@ -205,14 +209,14 @@ def test_a_record_on_a_wrong_partition_is_sent_on():
 def test_a_record_that_is_wrong_a_second_time_is_dead():
     """It is not sent round and round."""
     _, wrong = elsewhere()
-    outcome, _ = apply(record(upsert(SUSAN), partition=wrong, headers=[(VIA, b"3/4")]), Progress(), {}.get, epoch=0, partitions=8)
+    outcome, _ = apply(record(upsert(SUSAN), partition=wrong, headers=[(VIA, b"3/4")]), Progress(), never, epoch=0, partitions=8)
     assert isinstance(outcome, Dead)
     assert Reason.MISROUTED == outcome.reason
 
 
 def test_a_forwarded_record_that_a_crash_repeats_brings_no_old_value_back():
     """Only what is above the highest offset of its source partition counts, also when the first time changed nothing."""
-    documents = {}
+    documents: dict[str, Document] = {}
     progress = Progress()
     outcomes = []
     for offset, (value, via) in enumerate([("new", b"1/5"), ("newer", None), ("new", b"1/5"), ("newest", b"1/6")]):

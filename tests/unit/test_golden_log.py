@@ -12,6 +12,7 @@ from pathlib import Path
 from schemas.changes import Change
 from schemas.positions import Position
 from schemas.records import decode_webhooks, encode_change, encode_delivery, encode_passed_mark
+from schemas.webhooks import WebhookRevision
 from streams.documents import MutationRecord, Progress, apply_all
 from streams.matching import SimpleStandingQueries, match, standing_of
 
@@ -23,7 +24,8 @@ def outcome(case):
     queries = SimpleStandingQueries()
     for record in case["webhooks"]:
         revision = decode_webhooks(bytes.fromhex(record))
-        queries.put(standing_of(revision, revision.name, revision.since))
+        assert isinstance(revision, WebhookRevision)
+        queries.put(standing_of(revision, revision.name, revision.since or ()))
     records = [
         MutationRecord(
             Position(case["partition"], offset),
@@ -34,7 +36,7 @@ def outcome(case):
         )
         for offset, one in enumerate(case["mutations"])
     ]
-    applied = apply_all(records, Progress(), {}.get, epoch=0, partitions=case["partitions"])
+    applied = apply_all(records, Progress(), lambda _: None, epoch=0, partitions=case["partitions"])
     changes, deliveries = [], []
     for change in applied.changes:
         if not isinstance(change, Change):

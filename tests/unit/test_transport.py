@@ -2,6 +2,7 @@
 
 import asyncio
 from types import SimpleNamespace
+from typing import Any, cast
 
 import faust
 import pytest
@@ -54,7 +55,7 @@ class Sized:
 async def consumer():
     transport.register()
     app = faust.App("t", broker=f"{transport.SCHEME}://localhost:1", store="memory://", autodiscover=False, web_enabled=False)
-    app.topics._acking_topics.add(TOPIC.topic)
+    cast(Any, app.topics)._acking_topics.add(TOPIC.topic)
 
     async def nothing(*_):
         return None
@@ -127,7 +128,8 @@ class Failing:
 
 async def test_nothing_is_acknowledged_from_a_failed_batch_on(tmp_path):
     """Faust acknowledges an event whose agent raised; here nothing behind it is even looked at, and the process is told to end."""
-    failed, acknowledged = [], []
+    failed: list[BaseException] = []
+    acknowledged: list[int] = []
     agent = Failing(fails_at=2)
     worker = StreamsWorker(
         topics=Topics("t."),
@@ -147,7 +149,7 @@ async def test_nothing_is_acknowledged_from_a_failed_batch_on(tmp_path):
         )
         for number in (1, 2, 3)
     ]
-    await asyncio.gather(*(worker._in_turn(agent, event) for event in events))
+    await asyncio.gather(*(worker._in_turn(agent, cast(Any, event)) for event in events))
     assert [1] == acknowledged
     assert [1, 2] == agent.seen
     assert ["unexpected"] == [str(error) for error in failed]
@@ -167,5 +169,5 @@ async def test_a_batch_from_before_a_rebalance_is_left_alone(tmp_path):
         fail=lambda error: None,
     )
     stale = SimpleNamespace(value=1, message=SimpleNamespace(tp=TOPIC, generation_id=worker.app.consumer_generation_id - 1))
-    await worker._in_turn(agent, stale)
+    await worker._in_turn(agent, cast(Any, stale))
     assert [] == agent.seen

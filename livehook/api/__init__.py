@@ -1,0 +1,1 @@
+"""The HTTP API. Source: docs/reference/http-api.md."""

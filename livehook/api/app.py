@@ -1,0 +1,71 @@
+"""The API, wired on one screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse
+
+from livehook import __version__, health
+from livehook.api import openapi, overview, problems, query
+from livehook.api.documents import Documents
+from livehook.api.guard import Guard
+from livehook.api.ports import Overview, Producer, TestCall
+from livehook.api.register import Register
+from livehook.api.webhooks import Webhooks
+from schemas.webhook_validation import Checks
+
+
+class Services(msgspec.Struct, frozen=True):
+    """
+    What the API stands on.
+
+    new_id:       makes the id of a document that has none.
+    is_loopback:  it listens on a loopback address. token: needed for ``/v1``; None: none is.
+    """
+
+    producer: Producer
+    mutations: str
+    register: Register
+    overview: Overview
+    test_call: TestCall
+    checks: Checks
+    health: health.Checks
+    new_id: Callable[[], str]
+    is_loopback: bool
+    token: str | None
+
+
+def create_app(services: Services) -> FastAPI:
+    """The ASGI app."""
+    app = FastAPI(title="Livehook", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
+    problems.install(app)
+    app.add_middleware(Guard, is_loopback=services.is_loopback, token=services.token)
+    app.include_router(Documents(services.producer, services.mutations, services.new_id).router())
+    app.include_router(Webhooks(services.register, services.checks, services.test_call).router())
+    app.include_router(overview.router(services.overview))
+    app.include_router(query.router())
+    app.router.routes += health.routes(services.health)
+    _describe(app)
+    return app
+
+
+def _describe(app: FastAPI) -> None:
+    """``/openapi.json`` with our schemas, and ``/docs`` made from it."""
+    generate = app.openapi
+
+    def described() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = generate()
+            document.setdefault("components", {}).setdefault("schemas", {}).update(openapi.components())
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    async def docs(_: Request) -> HTMLResponse:
+        return HTMLResponse(openapi.page(described()))
+
+    app.openapi = described  # type: ignore[method-assign]  # the way FastAPI documents
+    app.add_route("/docs", docs, include_in_schema=False)

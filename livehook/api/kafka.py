@@ -1,0 +1,106 @@
+"""The real Kafka behind the API's ports: blocking calls go to threads, records come over from the reader's thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from connectors.kafka import admin
+from connectors.kafka.compacted import CompactedReader
+from connectors.kafka.config import KafkaConfig
+from schemas.registry import Registry
+from schemas.topics import TopicSpec
+
+ADMIN_S_MAX = 10.0
+READ_BACK_S_MAX = 10.0
+
+
+class KafkaTopics:
+    """See :class:`livehook.api.ports.TopicAdmin`; ``replication`` of topics that are made, None: the broker's."""
+
+    def __init__(self, config: KafkaConfig, replication: int | None) -> None:
+        self._config = config
+        self._replication = replication
+
+    async def existing(self, names: Sequence[str]) -> set[str]:
+        """Those of the topics that are there."""
+        return set(await asyncio.to_thread(admin.topic_ids, self._config, names, timeout_s=ADMIN_S_MAX))
+
+    async def ensure(self, topic: TopicSpec) -> None:
+        """Create the topic unless it is there."""
+        await asyncio.to_thread(admin.ensure_topics, self._config, [topic], replication=self._replication, timeout_s=ADMIN_S_MAX)
+
+    async def delete(self, name: str) -> None:
+        """Delete the topic and wait until it is gone."""
+        await asyncio.to_thread(admin.delete_topic, self._config, name, timeout_s=ADMIN_S_MAX)
+
+
+class KafkaGroups:
+    """See :class:`livehook.api.lanes.GroupView`."""
+
+    def __init__(self, config: KafkaConfig) -> None:
+        self._config = config
+
+    async def client_ids(self, group: str) -> list[str]:
+        """The client id of every member."""
+        return await asyncio.to_thread(admin.group_client_ids, self._config, group, timeout_s=ADMIN_S_MAX)
+
+    async def committed(self, group: str, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """The committed offsets; partitions without one are left out."""
+        found = await asyncio.to_thread(admin.committed_offsets, self._config, group, partitions, timeout_s=ADMIN_S_MAX)
+        return {partition: committed.offset for partition, committed in found.items()}
+
+    async def ends(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
+        """First and end offset of each partition; those that are not there are left out."""
+        topics = await asyncio.to_thread(admin.topic_ids, self._config, {topic for topic, _ in partitions}, timeout_s=ADMIN_S_MAX)
+        there = [place for place in partitions if place[0] in topics]
+        found = await asyncio.to_thread(admin.offsets, self._config, there, timeout_s=ADMIN_S_MAX)
+        return {place: (log.log_start, log.end) for place, log in found.items()}
+
+
+class WebhooksFold:
+    """
+    The ``webhooks`` topic, folded in the event loop; see :class:`livehook.api.ports.WebhooksView`.
+
+    Args:  fail: called when the topic cannot be read any further: the role must end.
+    """
+
+    def __init__(self, config: KafkaConfig, topic: str, fail: Callable[[BaseException], None]) -> None:
+        self.registry = Registry()
+        self._names: set[str] = set()
+        self._fail = fail
+        self._loop = asyncio.get_running_loop()
+        self._reader = CompactedReader(config, topic, self._received, on_failure=self._failed)
+
+    async def start(self, timeout_s: float) -> None:
+        """Read what there is. Raises KafkaUnavailable."""
+        self._reader.start()
+        await self._reader.wait_ready_async(timeout_s)
+
+    def stop(self) -> None:
+        """Stop reading."""
+        self._reader.stop()
+
+    def names(self) -> list[str]:
+        """Every name that was ever used."""
+        return sorted(self._names)
+
+    async def wait_until(self, offset: int) -> None:
+        """Until the record at this offset is folded in."""
+        # The reader hands a record over to the loop before it tells that it is past it, so the fold is done when this returns.
+        await self._reader.wait_until_async(offset + 1, READ_BACK_S_MAX)
+
+    def _received(self, key: bytes, value: bytes | None, _: int) -> None:
+        self._loop.call_soon_threadsafe(self._apply, key, value)
+
+    def _failed(self, error: Exception) -> None:
+        self._loop.call_soon_threadsafe(self._fail, error)
+
+    def _apply(self, key: bytes, value: bytes | None) -> None:
+        try:
+            name = self.registry.apply(key, value)
+        except Exception as error:  # noqa: BLE001 - whatever it is, from here on the fold would be wrong
+            self._fail(error)
+            return
+        if name is not None:
+            self._names.add(name)

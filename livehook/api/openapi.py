@@ -1,0 +1,136 @@
+"""
+What the OpenAPI document says of each endpoint, and ``/docs``: a page made from it that needs no network and runs no script.
+
+The bodies are read by hand (they are checked more strictly than a framework would), so they are described by hand here.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import msgspec
+
+from livehook.api.problems import CODES, MEDIA_TYPE
+from schemas.webhooks import WebhookSpec
+
+_PROBLEM = {
+    "type": "object",
+    "required": ["type", "title", "status", "code", "detail"],
+    "properties": {
+        "type": {"const": "about:blank"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"enum": list(CODES)},
+        "detail": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["field", "message"],
+                "properties": {
+                    "field": {"type": "string", "description": "dotted; for an array it begins with [3]."},
+                    "message": {"type": "string"},
+                    "line": {"type": "integer"},
+                    "column": {"type": "integer"},
+                    "expected": {"type": "array", "items": {"type": "string"}},
+                },
+            },
+        },
+    },
+}
+_ID = {"oneOf": [{"type": "string"}, {"type": "object"}]}
+_DOCUMENT = {"type": "object", "properties": {"_id": _ID}, "additionalProperties": True}
+_ACCEPTED = {"type": "object", "properties": {"accepted": {"type": "integer"}, "ids": {"type": "array", "items": _ID}}}
+_WEBHOOK = {"$ref": "#/components/schemas/WebhookSpec"}
+_OBJECT = {"type": "object"}
+
+
+def _endpoint(
+    answer: dict[str, Any] | None,
+    *codes: str,
+    body: dict[str, Any] | None = None,
+    types: tuple[str, ...] = ("application/json",),
+    status: int = 200,
+) -> dict[str, Any]:
+    """The keyword arguments of ``add_api_route`` that describe an endpoint: answer, problems, body."""
+    described = {code: {"application/json": {"schema": answer}} for code in [status] if answer is not None}
+    responses: dict[int | str, dict[str, Any]] = {code: {"content": content, "description": "done"} for code, content in described.items()}
+    for code in codes:
+        number, title = CODES[code]
+        responses[number] = {"content": {MEDIA_TYPE: {"schema": _PROBLEM}}, "description": f"`{code}`: {title.lower()}"}
+    extra = {} if body is None else {"requestBody": {"required": True, "content": {kind: {"schema": body} for kind in types}}}
+    return {"responses": responses, "openapi_extra": extra, "response_model": None}
+
+
+_BODY = ("malformed", "too-large", "unsupported-type", "invalid")
+_WRITE = ("unavailable", "timeout")
+_JSON_PATCH = ("application/json", "application/merge-patch+json")
+_MANY = {"oneOf": [_DOCUMENT, {"type": "array", "items": _DOCUMENT, "maxItems": 10_000}]}
+
+POST_DOCUMENTS = _endpoint(_ACCEPTED, *_BODY, *_WRITE, body=_MANY, types=("application/json", "application/x-ndjson"), status=202)
+PATCH_DOCUMENT = _endpoint(_ACCEPTED, *_BODY, *_WRITE, body=_DOCUMENT, types=_JSON_PATCH, status=202)
+PUT_DOCUMENT = _endpoint(_ACCEPTED, *_BODY, *_WRITE, body=_DOCUMENT, status=202)
+DELETE_DOCUMENT = _endpoint(_ACCEPTED, "invalid", *_WRITE, status=202)
+
+_PAGE = {"type": "object", "properties": {"items": {"type": "array", "items": _WEBHOOK}, "nextCursor": {"type": ["string", "null"]}}}
+LIST_WEBHOOKS = _endpoint(_PAGE, "invalid")
+GET_WEBHOOK = _endpoint(_WEBHOOK, "not-found")
+PUT_WEBHOOK = _endpoint(_WEBHOOK, *_BODY, *_WRITE, body=_WEBHOOK)
+PATCH_WEBHOOK = _endpoint(_WEBHOOK, "not-found", *_BODY, *_WRITE, body=_OBJECT, types=_JSON_PATCH)
+DELETE_WEBHOOK = _endpoint(None, "not-found", *_WRITE)
+TEST_WEBHOOK = _endpoint(_OBJECT, "not-found", *_BODY, body={"type": "object", "properties": {"doc": _DOCUMENT, "old": _DOCUMENT}})
+PAUSE_WEBHOOK = _endpoint(_WEBHOOK, "not-found", *_WRITE)
+RESUME_WEBHOOK = PAUSE_WEBHOOK
+ROTATE_SECRET = _endpoint(
+    _WEBHOOK,
+    "not-found",
+    "conflict",
+    *_BODY,
+    *_WRITE,
+    body={"type": "object", "properties": {"secret": {"type": "string"}, "overlapSeconds": {"type": "integer", "default": 86_400}}},
+)
+CHECK_QUERY = _endpoint(
+    {"type": "object", "properties": {"valid": {"const": True}, "result": {"type": ["boolean", "null"]}}},
+    *_BODY,
+    body={"type": "object", "required": ["query"], "properties": {"query": {"type": "string"}, "doc": _OBJECT, "args": _OBJECT}},
+)
+LIST_LANES = _endpoint({"type": "object", "properties": {"items": {"type": "array", "items": _OBJECT}}}, "unavailable")
+STATUS = _endpoint(_OBJECT, "unavailable")
+
+
+def components() -> dict[str, Any]:
+    """The schemas that endpoints refer to."""
+    _, found = msgspec.json.schema_components([WebhookSpec], ref_template="#/components/schemas/{name}")
+    return found
+
+
+def page(document: dict[str, Any]) -> str:
+    """``/docs``: every endpoint of an OpenAPI document, as plain HTML."""
+    rows = [
+        f"<h2><code>{escape(method.upper())} {escape(path)}</code></h2><p>{escape(endpoint.get('summary', ''))}. "
+        f"{escape(endpoint.get('description', ''))}</p>{_body(endpoint)}{_answers(endpoint)}"
+        for path, methods in document["paths"].items()
+        for method, endpoint in methods.items()
+    ]
+    return _HTML.format(title=escape(f"{document['info']['title']} {document['info']['version']}"), rows="\n".join(rows))
+
+
+def _body(endpoint: dict[str, Any]) -> str:
+    content = endpoint.get("requestBody", {}).get("content", {})
+    return f"<p>Body: {escape(', '.join(content))}</p>" if content else ""
+
+
+def _answers(endpoint: dict[str, Any]) -> str:
+    answers = sorted(endpoint["responses"].items())
+    return "<ul>" + "".join(f"<li>{escape(status)}: {escape(answer['description'])}</li>" for status, answer in answers) + "</ul>"
+
+
+_HTML = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:50rem;margin:2rem auto}}h2{{font-size:1rem}}</style>
+</head><body><h1>{title}</h1>
+<p>The same for programs: <a href="/openapi.json">openapi.json</a>. Errors are <code>application/problem+json</code> (RFC 9457).</p>
+{rows}
+</body></html>
+"""

@@ -1,0 +1,69 @@
+"""What the API needs of the outside, as it sees it; ``livehook/roles.py`` puts the real ones in, tests put in fakes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from schemas.attempts import Attempt
+from schemas.registry import Registry
+from schemas.topics import Record, TopicSpec
+from schemas.webhooks import WebhookRevision
+
+
+class Producer(Protocol):
+    """Produces; gives up after a bounded time."""
+
+    async def send(self, records: Sequence[Record]) -> list[int]:
+        """Send all, in this order, and give their offsets once each is acknowledged. Raises KafkaUnavailable, KafkaRefused."""
+        ...
+
+
+class TopicAdmin(Protocol):
+    """Makes and deletes topics. Raises KafkaUnavailable, KafkaRefused."""
+
+    async def existing(self, names: Sequence[str]) -> set[str]:
+        """Those of the topics that are there."""
+        ...
+
+    async def ensure(self, topic: TopicSpec) -> None:
+        """Create the topic unless it is there. Raises TopicMismatch when it is there and differs."""
+        ...
+
+    async def delete(self, name: str) -> None:
+        """Delete the topic and wait until it is gone; nothing happens when it is not there."""
+        ...
+
+
+class WebhooksView(Protocol):
+    """The ``webhooks`` topic, folded."""
+
+    registry: Registry
+
+    def names(self) -> list[str]:
+        """Every name that was ever used, those of deleted and of unfinished webhooks too."""
+        ...
+
+    async def wait_until(self, offset: int) -> None:
+        """Until the record at this offset is folded in. Raises KafkaUnavailable."""
+        ...
+
+
+class Overview(Protocol):
+    """What runs, and how far it is. Raises KafkaUnavailable."""
+
+    async def lanes(self) -> Sequence[Mapping[str, Any]]:
+        """The items of ``GET /v1/lanes``, by webhook and partition."""
+        ...
+
+    async def sizes(self) -> Sequence[Mapping[str, Any]]:
+        """The topics: ``{"name", "partitions", "records"}``."""
+        ...
+
+    async def workers(self) -> Sequence[Mapping[str, Any]]:
+        """The processes: ``{"role", "worker", "status", "checks"}``."""
+        ...
+
+
+TestCall = Callable[[WebhookRevision, Mapping[str, Any], Mapping[str, Any] | None], Awaitable[Attempt]]
+"""One attempt now, outside the lane: the webhook, the document, and the one before it, if any."""

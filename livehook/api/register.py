@@ -1,0 +1,188 @@
+"""
+The register of webhooks: writes revisions so that what a PUT answered holds from the next mutation on.
+
+A new selection is written, marked in every partition of ``mutations``, written again with the marks' offsets, and answered once it is read
+back. A crash anywhere before the answer leaves a revision without ``since``: the next start finishes it.
+Source: docs/explanation/architecture.md, "Revisions and marks".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from livehook.api import revisions
+from livehook.api.ports import Producer, TopicAdmin, WebhooksView
+from livehook.api.problems import Problem, not_found
+from schemas.mutations import MARK_KEY, Mark
+from schemas.positions import Origin
+from schemas.records import encode_mark, encode_revision
+from schemas.registry import Webhook
+from schemas.topics import Record, Topics
+from schemas.webhook_validation import Wanted
+from schemas.webhooks import Secret, State, WebhookRevision
+
+logger = logging.getLogger(__name__)
+
+Decide = Callable[[Webhook | None], Wanted]
+"""What is wanted of a webhook, given what is there; called while nobody else changes it."""
+
+
+class Written(msgspec.Struct, frozen=True):
+    """What came of a write."""
+
+    webhook: Webhook
+    is_new: bool
+    is_secret_new: bool
+
+
+class Register:
+    """
+    Args:  now_us: µs since 1970. new_uid, new_secret: make one each.
+    """
+
+    def __init__(
+        self,
+        *,
+        topics: Topics,
+        producer: Producer,
+        admin: TopicAdmin,
+        view: WebhooksView,
+        now_us: Callable[[], int],
+        new_uid: Callable[[], str],
+        new_secret: Callable[[], str],
+    ) -> None:
+        self._topics = topics
+        self._producer = producer
+        self._admin = admin
+        self._view = view
+        self._now_us = now_us
+        self._new_uid = new_uid
+        self._new_secret = new_secret
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def get(self, name: str) -> Webhook:
+        """
+        The webhook.
+
+        Raises:  Problem: not-found.
+        """
+        webhook = self._view.registry.webhook(name)
+        if webhook is None:
+            raise not_found(f"the webhook {name}")
+        return webhook
+
+    def page(self, after: str, limit: int) -> list[Webhook]:
+        """At most ``limit`` webhooks by name, from the first whose name comes after ``after``."""
+        found: list[Webhook] = []
+        for webhook in self._view.registry:
+            if webhook.current.name > after:
+                found.append(webhook)
+                if len(found) == limit:
+                    break
+        return found
+
+    async def write(self, name: str, decide: Decide) -> Written:
+        """
+        Make the webhook what ``decide`` wants.
+
+        Raises:  whatever ``decide`` raises; KafkaUnavailable, KafkaRefused, TimeoutError: whether it was written is unknown.
+        """
+        async with self._lock(name):
+            registry = self._view.registry
+            present, newest = registry.webhook(name), registry.newest(name)
+            revision = revisions.planned(
+                decide(present),
+                present=present,
+                newest=newest,
+                now_us=self._now_us(),
+                new_uid=self._new_uid(),
+                new_secret=self._new_secret(),
+            )
+            if revision is None:
+                return Written(self.get(name), is_new=False, is_secret_new=False)
+            if present is None and (newest is None or newest.deleted):
+                await self._admin.delete(self._topics.lane(name).name)  # of a former life, whose deletion was cut off
+            await self._publish(revision)
+            is_secret_new = present is None or revision.secrets[0] != present.current.secrets[0]
+            return Written(self.get(name), is_new=present is None, is_secret_new=is_secret_new)
+
+    async def set_state(self, name: str, state: State) -> Webhook:
+        """Pause a webhook or make it active again. Raises as :meth:`write`."""
+
+        def decide(present: Webhook | None) -> Wanted:
+            current = self.get(name).current
+            return Wanted(msgspec.structs.replace(current.spec, state=state))
+
+        return (await self.write(name, decide)).webhook
+
+    async def rotate_secret(self, name: str, secret: str | None, overlap_s: int) -> Webhook:
+        """Sign with a new secret, and for ``overlap_s`` with the present ones too. Raises as :meth:`write`; Problem: conflict."""
+        async with self._lock(name):
+            current = self.get(name).current
+            now_us = self._now_us()
+            try:
+                secrets = revisions.rotated(current.secrets, secret or self._new_secret(), now_us=now_us, overlap_s=overlap_s)
+            except revisions.TooManySecrets as error:
+                raise Problem("conflict", str(error)) from error
+            await self._publish(self._with_secrets(self.get(name), secrets, now_us))
+            return self.get(name)
+
+    def _with_secrets(self, webhook: Webhook, secrets: list[Secret], now_us: int) -> WebhookRevision:
+        # Written as it is now: a new secret does not wake up a webhook that was disabled.
+        spec = msgspec.structs.replace(webhook.current.spec, state=webhook.state)
+        newest = self._view.registry.newest(webhook.current.name)
+        return revisions.edited(webhook.current, spec, secrets, newest=newest, now_us=now_us)
+
+    async def delete(self, name: str) -> None:
+        """End a webhook and drop its lane. Raises as :meth:`write`; Problem: not-found."""
+        async with self._lock(name):
+            current = self.get(name).current
+            newest = self._view.registry.newest(name) or current
+            await self._publish(revisions.deleted(newest, self._now_us()))
+            await self._admin.delete(self._topics.lane(name).name)
+
+    async def finish(self) -> None:
+        """Finish what a crash cut off, before the first request: newest revisions get their marks, deleted webhooks lose their lanes."""
+        registry = self._view.registry
+        newest = [revision for name in self._view.names() if (revision := registry.newest(name)) is not None]
+        for revision in newest:
+            if revision.since is None:
+                logger.info("finishing revision %d of webhook %s", revision.revision, revision.name)
+                await self._publish(revision)
+        ended = [self._topics.lane(revision.name).name for revision in newest if revision.deleted]
+        for lane in await self._admin.existing(ended):
+            await self._admin.delete(lane)
+
+    async def _publish(self, revision: WebhookRevision) -> None:
+        if not revision.deleted:
+            await self._admin.ensure(self._topics.lane(revision.name, revision.spec.delivery.partitions))
+        if revision.since is None:
+            revision = msgspec.structs.replace(revision, since=await self._mark(revision))
+        [offset] = await self._producer.send([self._record(revision)])
+        await self._view.wait_until(offset)
+
+    async def _mark(self, revision: WebhookRevision) -> list[Origin]:
+        """Write a revision that has no ``since`` yet, and find out where in each partition of ``mutations`` it begins."""
+        [offset] = await self._producer.send([self._record(revision)])
+        topic, mark = self._topics.mutations.name, encode_mark(Mark(offset))
+        marks = [Record(topic, MARK_KEY, mark, partition=partition) for partition in range(self._topics.partitions)]
+        installation = self._view.registry.installation
+        epoch = 0 if installation is None else installation.epoch
+        offsets = await self._producer.send(marks)
+        # Where marks of before a crash have been passed already, the revision began there.
+        known = {origin.partition: origin for origin in self._view.registry.since(revision)}
+        return [known.get(partition, Origin(epoch, partition, offset)) for partition, offset in enumerate(offsets)]
+
+    def _record(self, revision: WebhookRevision) -> Record:
+        return Record(self._topics.webhooks.name, revision.key.encode(), encode_revision(revision))
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        lock = self._locks.get(name)
+        if lock is None:
+            lock = self._locks[name] = asyncio.Lock()
+        return lock

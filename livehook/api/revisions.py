@@ -1,0 +1,91 @@
+"""What to write when a user changes a webhook: pure, so that every case is a line in a test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from schemas.registry import Webhook
+from schemas.webhook_validation import Wanted
+from schemas.webhooks import Secret, WebhookRevision, WebhookSpec
+
+SECRETS_MAX = 10
+
+
+class TooManySecrets(ValueError):
+    """So many rotations overlap that the signature header would grow without end."""
+
+
+def planned(
+    wanted: Wanted, *, present: Webhook | None, newest: WebhookRevision | None, now_us: int, new_uid: str, new_secret: str
+) -> WebhookRevision | None:
+    """
+    The record that makes the webhook what is wanted; None when it is that already.
+
+    Args:     present: the webhook as it is, if there is one. newest: its newest revision on record, which may be deleted,
+              or unfinished after a crash. new_uid, new_secret: used where one is needed.
+    Returns:  ``since`` is None when marks are needed: the selection is new.
+    """
+    if present is None:
+        return _made(wanted, newest, now_us, new_uid, new_secret)
+    current = present.current
+    secrets = current.secrets
+    if wanted.secret is not None and wanted.secret != secrets[0].value:
+        secrets = [Secret(wanted.secret)]
+    is_same = wanted.spec == msgspec.structs.replace(current.spec, state=present.state) and secrets == current.secrets
+    return None if is_same and newest == current else edited(current, wanted.spec, secrets, newest=newest, now_us=now_us)
+
+
+def _made(wanted: Wanted, newest: WebhookRevision | None, now_us: int, new_uid: str, new_secret: str) -> WebhookRevision:
+    # A creation that a crash left unfinished goes on as the same webhook: the streams may know its uid already.
+    is_unfinished = newest is not None and not newest.deleted
+    return WebhookRevision(
+        uid=newest.uid if newest is not None and is_unfinished else new_uid,
+        name=wanted.spec.name,
+        revision=newest.revision + 1 if newest else 1,
+        edit=newest.edit + 1 if newest else 1,
+        spec=wanted.spec,
+        secrets=[Secret(wanted.secret or new_secret)],
+        created_us=now_us,
+        updated_us=now_us,
+    )
+
+
+def edited(
+    current: WebhookRevision, spec: WebhookSpec, secrets: Sequence[Secret], *, newest: WebhookRevision | None, now_us: int
+) -> WebhookRevision:
+    """The next record of a webhook that is there: the same revision, or the next one when the selection changes."""
+    newest = newest or current
+    # An unfinished revision above the current one may have marks already: only a later one can put it aside.
+    is_revision = not spec.selects_as(current.spec) or newest.revision != current.revision
+    return msgspec.structs.replace(
+        current,
+        revision=newest.revision + 1 if is_revision else current.revision,
+        edit=newest.edit + 1,
+        spec=spec,
+        secrets=list(secrets),
+        updated_us=now_us,
+        since=None if is_revision else current.since,
+    )
+
+
+def deleted(newest: WebhookRevision, now_us: int) -> WebhookRevision:
+    """The record that ends a webhook. It is a revision of its own, with marks, so that the streams stop at one place in each partition."""
+    return msgspec.structs.replace(
+        newest, revision=newest.revision + 1, edit=newest.edit + 1, updated_us=now_us, since=None, deleted=True, secrets=[]
+    )
+
+
+def rotated(secrets: Sequence[Secret], new_secret: str, *, now_us: int, overlap_s: int) -> list[Secret]:
+    """
+    The new secret first, and those before it for as long as they still sign.
+
+    Raises:  TooManySecrets.
+    """
+    until_us = now_us + overlap_s * 1_000_000
+    before = [Secret(one.value, min(until_us, one.until_us or until_us)) for one in secrets if one.value != new_secret]
+    signing = [Secret(new_secret), *(one for one in before if one.until_us is not None and one.until_us > now_us)]
+    if len(signing) > SECRETS_MAX:
+        raise TooManySecrets(f"{SECRETS_MAX} secrets sign already: wait until one of them ends")
+    return signing

@@ -1,0 +1,155 @@
+"""The outside of the API in memory: a fake Kafka that keeps the rules the API relies on. For tests; ships with the ports it fills."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from connectors.kafka.errors import KafkaUnavailable, TopicMismatch
+from livehook.api.app import Services
+from livehook.api.register import Register
+from livehook.checks import check_query
+from schemas.attempts import Attempt, Exchanged, Outcome
+from schemas.keys import partition_of
+from schemas.records import encode_status
+from schemas.registry import Registry
+from schemas.topics import Record, Topics, TopicSpec
+from schemas.webhook_validation import Checks
+from schemas.webhooks import WebhookRevision, WebhookStatus
+
+
+class FakeKafka:
+    """
+    Producer, topic admin and view of ``webhooks`` at once.
+
+    is_down:     nothing is acknowledged.
+    fail_after:  so many sends go well, the next ones do not; None: all do.
+    calls:       what was done, in order: the topic of each record, and each topic made or deleted.
+    """
+
+    def __init__(self, topics: Topics) -> None:
+        self.topics = topics
+        self.registry = Registry()
+        self.log: dict[tuple[str, int], list[Record]] = {}
+        self.lanes: set[str] = set()
+        self.calls: list[str] = []
+        self.is_down = False
+        self.fail_after: int | None = None
+        self._names: set[str] = set()
+
+    async def send(self, records: Sequence[Record]) -> list[int]:
+        """Append, and fold what belongs to ``webhooks``."""
+        if self.is_down or self.fail_after == 0:
+            raise KafkaUnavailable("the broker does not answer")
+        if self.fail_after is not None:
+            self.fail_after -= 1
+        return [self._append(record) for record in records]
+
+    def status(self, status: WebhookStatus) -> None:
+        """What a sink writes to ``webhooks``."""
+        self._append(Record(self.topics.webhooks.name, f"{status.name}/status".encode(), encode_status(status)))
+
+    def _append(self, record: Record) -> int:
+        partition = partition_of(record.key or b"", self.topics.partitions) if record.partition is None else record.partition
+        if record.topic == self.topics.webhooks.name:
+            partition = 0
+            name = self.registry.apply(record.key or b"", record.value)
+            self._names |= set() if name is None else {name}
+        self.calls.append(record.topic)
+        log = self.log.setdefault((record.topic, partition), [])
+        log.append(record)
+        return len(log) - 1
+
+    def records(self, topic: str) -> list[Record]:
+        """Every record of a topic, partition by partition."""
+        return [record for (name, _), log in sorted(self.log.items()) for record in log if name == topic]
+
+    def names(self) -> list[str]:
+        """See :class:`livehook.api.ports.WebhooksView`."""
+        return sorted(self._names)
+
+    async def wait_until(self, offset: int) -> None:
+        """See :class:`livehook.api.ports.WebhooksView`; everything is folded at once."""
+        assert offset < len(self.log[self.topics.webhooks.name, 0])  # noqa: S101
+
+    async def existing(self, names: Sequence[str]) -> set[str]:
+        """See :class:`livehook.api.ports.TopicAdmin`."""
+        return self.lanes & set(names)
+
+    async def ensure(self, topic: TopicSpec) -> None:
+        """See :class:`livehook.api.ports.TopicAdmin`."""
+        if topic.partitions != 1:
+            raise TopicMismatch([f"{topic.name} has 1 partition, must have {topic.partitions}"])
+        self.calls.append(f"ensure {topic.name}")
+        self.lanes.add(topic.name)
+
+    async def delete(self, name: str) -> None:
+        """See :class:`livehook.api.ports.TopicAdmin`."""
+        self.calls.append(f"delete {name}")
+        self.lanes.discard(name)
+
+
+class FakeOverview:
+    """Nothing runs."""
+
+    async def lanes(self) -> Sequence[Mapping[str, Any]]:
+        """See :class:`livehook.api.ports.Overview`."""
+        return []
+
+    async def sizes(self) -> Sequence[Mapping[str, Any]]:
+        """See :class:`livehook.api.ports.Overview`."""
+        return []
+
+    async def workers(self) -> Sequence[Mapping[str, Any]]:
+        """See :class:`livehook.api.ports.Overview`."""
+        return []
+
+
+async def fake_test_call(revision: WebhookRevision, doc: Mapping[str, Any], old: Mapping[str, Any] | None) -> Attempt:
+    """A receiver that answered 204."""
+    return Attempt(
+        id="att_1",
+        webhook=revision.name,
+        delivery_id="msg_1",
+        collection="people",
+        document=f"people/{doc['_id']}",
+        match="create" if old is None else "update",
+        txn_id=1,
+        version=1,
+        offset="",
+        attempt=1,
+        started_us=1_790_000_000_000_000,
+        duration_us=1_500,
+        outcome=Outcome.DELIVERED,
+        request=Exchanged({"livehook-test": "true"}, b"{}", body_truncated=False, method="POST", url=revision.spec.url),
+        response=Exchanged({}, b"", body_truncated=False, status=204),
+        test=True,
+    )
+
+
+def fake_services(kafka: FakeKafka, *, allow_private: bool = True, is_loopback: bool = True, token: str | None = None) -> Services:
+    """Services on a fake Kafka; uids, secrets and ids are counted, and time stands still but for a microsecond a look."""
+    ticks = itertools.count(1_790_000_000_000_000)
+    uids, secrets, ids = itertools.count(1), itertools.count(1), itertools.count(1)
+    register = Register(
+        topics=kafka.topics,
+        producer=kafka,
+        admin=kafka,
+        view=kafka,
+        now_us=lambda: next(ticks),
+        new_uid=lambda: f"whk_{next(uids)}",
+        new_secret=lambda: f"whsec_{next(secrets):032d}",
+    )
+    return Services(
+        producer=kafka,
+        mutations=kafka.topics.mutations.name,
+        register=register,
+        overview=FakeOverview(),
+        test_call=fake_test_call,
+        checks=Checks(check_query, lambda host, port: None, allow_private=allow_private),
+        health={"kafka": lambda: "the broker does not answer" if kafka.is_down else "ok"},
+        new_id=lambda: f"id-{next(ids)}",
+        is_loopback=is_loopback,
+        token=token,
+    )

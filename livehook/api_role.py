@@ -1,0 +1,160 @@
+"""The API role put together: what the HTTP API stands on, on the real Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import secrets
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+from starlette.types import ASGIApp
+
+from connectors.kafka.admin import ensure_topics, partitions_of
+from connectors.kafka.config import KafkaConfig
+from connectors.kafka.errors import KafkaUnavailable, UnknownTopic
+from connectors.kafka.producer import Producer
+from connectors.webhook.attempts import attempt_record
+from connectors.webhook.http import HttpxSender
+from connectors.webhook.trial import send_test
+from livehook import __version__
+from livehook.api.app import Services, create_app
+from livehook.api.guard import host_of, is_loopback
+from livehook.api.kafka import KafkaGroups, KafkaTopics, WebhooksFold
+from livehook.api.lanes import LaneView
+from livehook.api.register import Register
+from livehook.checks import check_query, target_check
+from livehook.process import Fail
+from livehook.roles import KAFKA_START_S_MAX
+from livehook.settings import Settings
+from schemas.attempts import Attempt
+from schemas.topics import Topics
+from schemas.webhook_validation import Checks
+from schemas.webhooks import WebhookRevision
+
+PRODUCE_S_MAX = 10.0
+STOP_S_MAX = 5.0
+SECRET_BYTES = 32
+PING_S = 5.0
+
+
+class KafkaPing:
+    """Whether Kafka answers, asked in the background so that readiness never waits."""
+
+    def __init__(self, config: KafkaConfig, topic: str) -> None:
+        self._config = config
+        self._topic = topic
+        self._answer = "not asked yet"
+        self._task: asyncio.Task[None] | None = None
+
+    def check(self) -> str:
+        """``ok``, or why not."""
+        return self._answer
+
+    def start(self) -> None:
+        """Start to ask."""
+        self._task = asyncio.create_task(self._ask(), name="ping Kafka")
+
+    def stop(self) -> None:
+        """Stop asking."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _ask(self) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(partitions_of, self._config, self._topic, timeout_s=PING_S)
+                self._answer = "ok"
+            except (KafkaUnavailable, UnknownTopic) as error:
+                self._answer = str(error)
+            await asyncio.sleep(PING_S)
+
+
+class ApiRole:
+    """The HTTP API."""
+
+    def __init__(self, settings: Settings, *, address: str, fail: Fail) -> None:
+        self._settings = settings
+        self._config = settings.kafka()
+        self._topics = Topics(settings.topic_prefix, settings.partitions)
+        self._producer = Producer(self._config, client_id=f"livehook-api@{address}", message_timeout_s=PRODUCE_S_MAX)
+        self._fold = WebhooksFold(self._config, self._topics.webhooks.name, fail)
+        self._ping = KafkaPing(self._config, self._topics.webhooks.name)
+        self._http = httpx.AsyncClient(trust_env=False, follow_redirects=False)
+        self._sender = HttpxSender()
+        self._register = Register(
+            topics=self._topics,
+            producer=self._producer,
+            admin=KafkaTopics(self._config, settings.replication),
+            view=self._fold,
+            now_us=now_us,
+            new_uid=new_uid,
+            new_secret=new_secret,
+        )
+        self._app = create_app(self._services(address))
+
+    @property
+    def app(self) -> ASGIApp:
+        """What it serves."""
+        return self._app
+
+    async def start(self) -> None:
+        """Make topics that are missing, read the webhooks, finish what a crash left unfinished."""
+        await asyncio.to_thread(
+            ensure_topics, self._config, self._topics.fixed(), replication=self._settings.replication, timeout_s=KAFKA_START_S_MAX
+        )
+        self._producer.start()
+        await self._fold.start(KAFKA_START_S_MAX)
+        await self._register.finish()
+        self._ping.start()
+
+    async def stop(self) -> None:
+        """End; requests under way are finished by the server."""
+        self._ping.stop()
+        await self._producer.stop(STOP_S_MAX)
+        await self._http.aclose()
+        await self._sender.close()
+        await asyncio.to_thread(self._fold.stop)
+
+    def _services(self, address: str) -> Services:
+        overview = LaneView(topics=self._topics, registry=self._fold.registry, groups=KafkaGroups(self._config), client=self._http)
+        return Services(
+            producer=self._producer,
+            mutations=self._topics.mutations.name,
+            register=self._register,
+            overview=overview,
+            test_call=self._test,
+            checks=self._checks(),
+            health={"kafka": self._ping.check},
+            new_id=lambda: str(uuid.uuid4()),
+            is_loopback=is_loopback(host_of(address.removeprefix("http://"))),
+            token=self._settings.api_token,
+        )
+
+    async def _test(self, revision: WebhookRevision, doc: Mapping[str, Any], old: Mapping[str, Any] | None) -> Attempt:
+        attempt = await send_test(revision, doc, old, sender=self._sender, user_agent=f"livehook/{__version__}")
+        self._producer.send_soon(attempt_record(attempt, self._topics.attempts.name))
+        return attempt
+
+    def _checks(self) -> Checks:
+        allow_private = self._settings.allow_private
+        target = target_check(allow_private=allow_private, egress_allow=self._settings.egress_allow)
+        return Checks(check_query, target, allow_private=allow_private)
+
+
+def now_us() -> int:
+    """Microseconds since 1970."""
+    return time.time_ns() // 1_000
+
+
+def new_uid() -> str:
+    """A webhook's uid."""
+    return f"whk_{uuid.uuid4().hex}"
+
+
+def new_secret() -> str:
+    """A signing secret, as Standard Webhooks writes it."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()

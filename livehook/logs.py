@@ -1,0 +1,55 @@
+"""Logs: one JSON object a line on stderr, or coloured text on a terminal. Secrets never get into them."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any, TextIO
+
+import structlog
+from structlog.typing import Processor
+
+from schemas.masking import MASK
+
+SECRET_FIELD = re.compile(r"password|secret|token|authorization|cookie", re.IGNORECASE)
+SECRET_TEXT = re.compile(r"whsec_[A-Za-z0-9+/=]+|(?<=Bearer )\S+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
+
+
+def configure(level: str, *, stream: TextIO = sys.stderr) -> None:
+    """Send everything that the process logs, ours and others', to ``stream``."""
+    shared: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    last: list[Processor]
+    if stream.isatty():
+        last = [mask_secrets, structlog.dev.ConsoleRenderer(timestamp_key="time", pad_event_to=0)]
+    else:
+        last = [structlog.processors.format_exc_info, mask_secrets, structlog.processors.JSONRenderer()]
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    for name in ("httpx", "httpcore", "faust", "mode", "aiokafka", "uvicorn", "asyncio"):
+        # Their everyday news is not ours; what goes wrong is.
+        logging.getLogger(name).setLevel(logging.DEBUG if root.level == logging.DEBUG else logging.WARNING)
+    logging.captureWarnings(capture=True)
+
+
+def mask_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Mask fields that are named like a secret, and secrets inside texts."""
+    for name, value in event.items():
+        if SECRET_FIELD.search(name):
+            event[name] = MASK
+        elif isinstance(value, str):
+            event[name] = SECRET_TEXT.sub(MASK, value)
+    return event

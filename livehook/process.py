@@ -1,0 +1,179 @@
+"""
+A role as a process: it serves its health, starts, works until it is told to end or cannot go on, drains, and ends.
+
+SIGTERM and SIGINT drain. So does the end of the parent, of which a pipe tells: `livehook dev` may be killed without a word to its children.
+Draining is bounded: a process that hangs in it ends all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+
+import uvloop
+from starlette.types import ASGIApp
+
+from connectors.kafka.errors import KafkaUnavailable
+from livehook import exits, health
+from schemas.errors import Fatal
+
+logger = logging.getLogger(__name__)
+
+PARENT_PIPE = "LIVEHOOK_PARENT_FD"  # its other end is held by our parent and by nobody else
+DRAIN_S_MAX = 25.0
+
+Fail = Callable[[BaseException], None]
+
+
+class Role(Protocol):
+    """One role, made inside the running loop."""
+
+    async def start(self) -> None:
+        """Start to work. Raises Fatal, KafkaUnavailable."""
+        ...
+
+    async def stop(self) -> None:
+        """Finish what is under way and end."""
+        ...
+
+
+MakeRole = Callable[[str, Fail], Awaitable[tuple[Role, ASGIApp]]]
+"""Gets the address that the role is served at, and whom to tell that it cannot go on; gives the role and what it serves."""
+
+
+class Ending:
+    """Why and when the process is to end."""
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        self.signal: int | None = None
+        self._wanted = asyncio.Event()
+
+    def fail(self, error: BaseException) -> None:
+        """It is not safe to go on; the first reason counts."""
+        self.error = self.error or error
+        self._wanted.set()
+
+    def ask(self, signal_number: int) -> None:
+        """Drain and end."""
+        self.signal = self.signal or signal_number
+        self._wanted.set()
+
+    async def wait(self) -> None:
+        """Until either."""
+        await self._wanted.wait()
+
+
+def run(make_role: MakeRole, sock: socket.socket, *, serve_first: bool = True) -> int:
+    """
+    Run a role until it ends.
+
+    Args:     serve_first: answer health while it starts; else nothing is answered before it has.
+    Returns:  the exit code: 0 after SIGTERM, 1 when it could not go on, 3 when Kafka was not reached at the start.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(make_role, sock, serve_first=serve_first))
+
+
+async def _run(make_role: MakeRole, sock: socket.socket, *, serve_first: bool) -> int:
+    ending = Ending()
+    listen_for_signals(asyncio.get_running_loop(), ending.ask)
+    life = _Life(sock, serve_first=serve_first)
+    started = asyncio.create_task(life.begin(make_role, ending.fail), name="start")
+    wanted = asyncio.create_task(ending.wait(), name="end")
+    await asyncio.wait({started, wanted}, return_when=asyncio.FIRST_COMPLETED)
+    if started.done() and started.exception() is None:
+        await wanted
+    end_within(DRAIN_S_MAX)
+    error = started.exception() if started.done() else None
+    ending.error = ending.error or error
+    for task in (started, wanted):
+        task.cancel()
+    await asyncio.wait({started, wanted})
+    try:
+        await life.end()
+    except Exception as failure:  # noqa: BLE001 - the first reason is the one to tell; this one must not hide it
+        ending.error = ending.error or failure
+    return _told(ending, is_unreachable=isinstance(error, KafkaUnavailable))
+
+
+class _Life:
+    """A role and its server, from the first to the last."""
+
+    def __init__(self, sock: socket.socket, *, serve_first: bool) -> None:
+        self._sock = sock
+        self._serve_first = serve_first
+        self._role: Role | None = None
+        self._serving: health.Serving | None = None
+
+    async def begin(self, make_role: MakeRole, fail: Fail) -> None:
+        self._role, app = await make_role(health.address(self._sock), fail)
+        self._serving = health.Serving(app, self._sock)
+        if self._serve_first:
+            self._serving.start()
+        await self._role.start()
+        if not self._serve_first:
+            self._serving.start()
+        logger.info("started")
+
+    async def end(self) -> None:
+        try:
+            if self._role is not None:
+                await self._role.stop()
+        finally:
+            if self._serving is not None:
+                await self._serving.stop()
+
+
+def _told(ending: Ending, *, is_unreachable: bool) -> int:
+    """Say why it ends, in one line where that is enough, and give the exit code."""
+    error = ending.error
+    if error is None:
+        logger.info("ended")
+        return exits.INTERRUPTED if ending.signal == signal.SIGINT else exits.DONE
+    if isinstance(error, Fatal | KafkaUnavailable):
+        logger.error("%s", error)
+    else:
+        logger.error("unexpected", exc_info=error)
+    return exits.UNREACHABLE if is_unreachable else exits.FAILED
+
+
+def listen_for_signals(loop: asyncio.AbstractEventLoop, ask: Callable[[int], None]) -> None:
+    """Call ``ask`` in the loop at SIGTERM and SIGINT, and when the parent has ended."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ask, number)
+    watch_parent(lambda: loop.call_soon_threadsafe(ask, signal.SIGTERM))
+
+
+def watch_parent(ended: Callable[[], object], environment: Mapping[str, str] = os.environ) -> None:
+    """Call ``ended``, from a thread, once the process at the other end of the pipe has ended; nothing without a pipe."""
+    if (fd := environment.get(PARENT_PIPE)) is None:
+        return
+
+    def watch() -> None:
+        os.read(int(fd), 1)  # nobody ever writes: it returns when the last holder of the other end has gone
+        end_within(DRAIN_S_MAX)  # even when the loop does not get to it
+        with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+            ended()
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def end_within(timeout_s: float) -> None:
+    """End the process after so long, whatever it is doing."""
+
+    def end() -> None:
+        sys.stderr.write(f"livehook: not drained within {timeout_s:.0f} s, ending\n")
+        os._exit(exits.FAILED)
+
+    timer = threading.Timer(timeout_s, end)
+    timer.daemon = True
+    timer.start()

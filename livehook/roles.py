@@ -1,0 +1,39 @@
+"""What the roles share when they are put together. Each has a file of its own: ``api_role.py``, ``sink_role.py``, ``streams_role.py``."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+
+from connectors.kafka.admin import partitions_of
+from connectors.kafka.errors import KafkaUnavailable, UnknownTopic
+from livehook.settings import Settings
+from schemas.topics import Topics
+
+KAFKA_START_S_MAX = 60.0
+ASK_S_MAX = 5.0
+ASK_AGAIN_S = 0.2
+
+
+async def with_existing_partitions(settings: Settings) -> Settings:
+    """
+    The settings with as many partitions as ``mutations`` has already, unless the user says how many there must be.
+
+    Waits until Kafka answers: it may be starting, as we are.
+    Raises:  KafkaUnavailable: it did not within a minute.
+    """
+    if "partitions" in settings.given:
+        return settings
+    topic = Topics(settings.topic_prefix).mutations.name
+    deadline = time.monotonic() + KAFKA_START_S_MAX
+    while True:
+        try:
+            partitions = await asyncio.to_thread(partitions_of, settings.kafka(), topic, timeout_s=ASK_S_MAX)
+            return dataclasses.replace(settings, partitions=partitions)
+        except UnknownTopic:
+            return settings
+        except KafkaUnavailable:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(ASK_AGAIN_S)

@@ -1,0 +1,83 @@
+"""The sink role put together: its producers, its sender, and the sink between them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+from prometheus_client import CollectorRegistry, ProcessCollector
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from connectors.kafka.admin import ensure_topics
+from connectors.kafka.producer import Producer
+from connectors.webhook.http import HttpxSender
+from connectors.webhook.sink import Sink, SinkConfig
+from livehook import __version__, health
+from livehook.process import Fail
+from livehook.roles import KAFKA_START_S_MAX
+from livehook.settings import Settings
+from schemas.topics import Topics
+
+STOP_S_MAX = 5.0
+ATTEMPTS_S_MAX = 30.0
+
+
+class SinkRole:
+    """
+    One sink.
+
+    Args:  address: where it is served, for the API to find. fail: called with what makes it unsafe to go on.
+    """
+
+    def __init__(self, settings: Settings, *, address: str, fail: Fail) -> None:
+        self._settings = settings
+        self._topics = Topics(settings.topic_prefix, settings.partitions)
+        self._fail = fail
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        config = SinkConfig(kafka=settings.kafka(), topics=self._topics, worker=address, version=__version__)
+        self._producer = Producer(config.kafka, client_id=config.client_id)
+        self._attempts = Producer(config.kafka, client_id=config.client_id, message_timeout_s=ATTEMPTS_S_MAX)
+        self._sender = HttpxSender()
+        self._sink = Sink(config, producer=self._producer, attempts=self._attempts, sender=self._sender, registry=self._registry)
+        self._running: asyncio.Task[None] | None = None
+
+    @property
+    def app(self) -> ASGIApp:
+        """Its health, and ``GET /lanes`` for the API."""
+
+        async def lanes(_: Request) -> Response:
+            return Response(msgspec.json.encode({"items": self._sink.lanes()}), media_type="application/json")
+
+        return health.app({"sink": lambda: self._sink.check}, [Route("/lanes", lanes)], self._registry)
+
+    async def start(self) -> None:
+        """Make topics that are missing, and begin. Raises Fatal, KafkaUnavailable."""
+        await asyncio.to_thread(
+            ensure_topics,
+            self._settings.kafka(),
+            self._topics.fixed(),
+            replication=self._settings.replication,
+            timeout_s=KAFKA_START_S_MAX,
+        )
+        self._producer.start()
+        self._attempts.start()
+        self._running = asyncio.create_task(self._run(), name="sink")
+
+    async def stop(self) -> None:
+        """Finish the calls under way, commit, leave the group."""
+        self._sink.stop()
+        if self._running is not None:
+            await self._running
+        await self._producer.stop(STOP_S_MAX)
+        await self._attempts.stop(STOP_S_MAX)
+        await self._sender.close()
+
+    async def _run(self) -> None:
+        try:
+            await self._sink.run()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the process has to end and to say why
+            self._fail(error)

@@ -1,0 +1,339 @@
+"""The command line as docs/reference/command-line.md has it: output, exit codes. On an API with a fake Kafka, in this process."""
+
+import asyncio
+import io
+import json
+import sys
+import threading
+
+import pytest
+import yaml
+
+from livehook import cli, health
+from livehook.api.app import create_app
+from livehook.api.testing import FakeKafka, fake_services
+from schemas.topics import Topics
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+HOOK = "http://127.0.0.1:9999/hook"
+DOWN = "http://127.0.0.1:1"
+
+
+@pytest.fixture(scope="module")
+def served():
+    """An API in a thread of its own, and the Kafka behind it."""
+    kafka = FakeKafka(Topics(partitions=4))
+    sock = health.listen("127.0.0.1", 0, environment={})
+    started, ending = threading.Event(), asyncio.Event()
+    loop = asyncio.new_event_loop()
+
+    async def serve():
+        serving = health.Serving(create_app(fake_services(kafka)), sock)
+        serving.start()
+        started.set()
+        await ending.wait()
+        await serving.stop()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    started.wait(10)
+    yield health.address(sock), kafka
+    loop.call_soon_threadsafe(ending.set)
+    thread.join(20)
+    loop.close()
+
+
+@pytest.fixture
+def kafka(served):
+    kafka = served[1]
+    kafka.is_down = False
+    yield kafka
+    kafka.is_down = False
+
+
+@pytest.fixture
+def run(served, kafka, capsys, monkeypatch, tmp_path):
+    """Runs a command and gives exit code, stdout and stderr."""
+    monkeypatch.setenv("LIVEHOOK_API", served[0])
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, stdin=""):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        code = cli.main(arguments)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def adults(run):
+    """A webhook, gone afterwards."""
+    run("webhook", "create", "adults", "--collection", "people", "--url", HOOK, "--query", "age >= 18")
+    yield "adults"
+    run("webhook", "delete", "adults")
+
+
+class TestPut:
+    """``livehook put`` and ``livehook remove``."""
+
+    @pytest.mark.parametrize(
+        ("data", "count"),
+        [
+            ('{"_id": "a"}', 1),
+            ('[{"_id": "a"}, {"_id": "b"}]', 2),
+            ('{"_id": "a"}\n\n{"_id": "b"}\n', 2),
+            ('{\n  "_id": "a"\n}', 1),
+            ("[]", 0),
+        ],
+    )
+    def test_an_object_an_array_or_ndjson(self, run, data, count):
+        """As an argument or from stdin."""
+        for code, out, _ in (run("put", "people", data, "--output", "json"), run("put", "people", "-", "--output", "json", stdin=data)):
+            assert (0, count) == (code, json.loads(out)["accepted"])
+
+    def test_a_file(self, run, tmp_path):
+        """After @."""
+        (tmp_path / "people.json").write_text('[{"_id": "a"}]')
+
+        assert (0, "1 document accepted in people\n", "") == run("put", "people", "@people.json")
+
+    def test_a_missing_file_fails(self, run):
+        """1."""
+        assert (1, "", "absent.json cannot be read: No such file or directory\n") == run("put", "people", "@absent.json")
+
+    @pytest.mark.parametrize("data", ["{", "", '{"_id": "a"}\n{"b"', "nonsense"])
+    def test_what_is_no_json_is_wrong_input(self, run, data):
+        """2, before anything is sent."""
+        assert 2 == run("put", "people", "-", stdin=data)[0]
+
+    def test_more_than_a_request_carries_goes_in_parts(self, run, kafka):
+        """10,000 documents each."""
+        before = len(kafka.records("livehook.mutations"))
+        code, out, _ = run("put", "people", "-", stdin='{"a":1}\n' * 10_001)
+
+        assert (0, "10001 documents accepted in people\n") == (code, out)
+        assert 10_001 == len(kafka.records("livehook.mutations")) - before
+
+    def test_a_wrong_document_is_named_by_its_place_in_the_input(self, run):
+        """Also in a later part, which is told from those that were accepted."""
+        code, _, err = run("put", "people", "-", stdin='{"a":1}\n' * 10_003 + '{"_id":5}')
+
+        assert 2 == code
+        assert "[10003]._id is 5, must be a string or an object" in err
+        assert "10000 documents before" in err
+
+    def test_a_document_is_removed(self, run):
+        """An object id is JSON."""
+        assert (0, '{"accepted":1,"ids":["a/b"]}\n', "") == run("remove", "people", "a/b", "--output", "json")
+        assert {"ids": [{"x": 1}], "accepted": 1} == json.loads(run("remove", "people", '{"x": 1}', "--output", "json")[1])
+
+
+class TestWebhook:
+    """``livehook webhook``."""
+
+    def test_create_shows_the_secret_once(self, run):
+        """Then it is masked."""
+        code, out, _ = run("webhook", "create", "one", "--collection", "people", "--collection", "cars", "--url", HOOK)
+        assert (0, True) == (code, "whsec_" in out)
+        shown = json.loads(run("webhook", "show", "one", "--output", "json")[1])
+        assert (["people", "cars"], "****") == (shown["collections"], shown["secret"])
+
+        assert (1, "") == run("webhook", "create", "one", "--collection", "people", "--url", HOOK)[:2]
+        assert (0, "", "one is deleted\n") == run("webhook", "delete", "one")
+
+    def test_a_wrong_webhook_names_its_fields(self, run):
+        """2; a query with its place."""
+        code, out, err = run("webhook", "create", "one", "--collection", "9", "--url", HOOK, "--query", "age >=")
+
+        assert (2, "") == (code, out)
+        assert "collections[0] is '9'" in err
+        assert "query line 1, column 7: " in err
+
+    def test_list_show_pause_resume(self, run, adults):
+        """For people a table and YAML, for programs the API's JSON."""
+        assert "adults  active  people: age >= 18" in run("webhook", "list")[1]
+        assert "adults" == yaml.safe_load(run("webhook", "show", "adults")[1])["name"]
+        assert (0, "adults is paused\n", "") == run("webhook", "pause", "adults")
+        assert "active" == json.loads(run("webhook", "resume", "adults", "--output", "json")[1])["state"]
+        assert ["adults"] == [one["name"] for one in json.loads(run("webhook", "list", "--output", "json")[1])["items"]]
+
+    def test_a_test_delivery(self, run, adults):
+        """0 when it was answered with 2xx."""
+        assert (0, "delivered  204  2 ms\n", "") == run("webhook", "test", "adults", "--doc", '{"_id": "a"}')
+        assert 2 == run("webhook", "test", "adults", "--doc", "[]")[0]
+
+    def test_rotating(self, run, adults):
+        """The new secret is printed once."""
+        assert SECRET in run("webhook", "rotate-secret", "adults", "--secret", SECRET)[1]
+        assert 2 == run("webhook", "rotate-secret", "adults", "--secret", "short")[0]
+
+    def test_one_that_is_not_there(self, run):
+        """1."""
+        assert (1, "", "the webhook nobody is not there\n") == run("webhook", "show", "nobody")
+
+    def test_errors_are_json_where_output_is(self, run):
+        """On stderr, the API's problem."""
+        code, out, err = run("webhook", "show", "nobody", "--output", "json")
+
+        assert (1, "", "not-found") == (code, out, json.loads(err)["code"])
+
+
+class TestFiles:
+    """``livehook webhook apply`` and ``export``."""
+
+    def test_apply_makes_changes_and_leaves_alone(self, run, adults, tmp_path):
+        """And prints which."""
+        (tmp_path / "hooks.yaml").write_text(
+            f"name: adults\ncollection: people\nurl: {HOOK}\nquery: age >= 21\n---\nname: new\ncollection: people\nurl: {HOOK}\n"
+        )
+        code, out, _ = run("webhook", "apply", "-f", "hooks.yaml")
+        lines = out.splitlines()
+        assert (0, "~ adults: changed", '    query: "age >= 18" -> "age >= 21"', "+ new: made") == (code, *lines[:3])
+        assert lines[3].startswith("  signing secret")
+
+        assert (0, "= adults: unchanged\n= new: unchanged\n") == run("webhook", "apply", "-f", "hooks.yaml")[:2]
+        run("webhook", "delete", "new")
+
+    def test_a_dry_run_changes_nothing(self, run, tmp_path):
+        """It only prints."""
+        (tmp_path / "hooks.json").write_text(json.dumps([{"name": "new", "collection": "people", "url": HOOK}]))
+
+        assert (0, "+ new: made\n", "") == run("webhook", "apply", "-f", "hooks.json", "--dry-run")
+        assert 1 == run("webhook", "show", "new")[0]
+
+    def test_prune_deletes_what_is_not_in_the_files(self, run, adults, tmp_path):
+        """A folder is all its files."""
+        (tmp_path / "hooks").mkdir()
+        (tmp_path / "hooks" / "a.yml").write_text(f"- name: only\n  collection: people\n  url: {HOOK}\n")
+        code, out, _ = run("webhook", "apply", "-f", "hooks", "--prune")
+
+        assert (0, ["only"]) == (code, [one["name"] for one in json.loads(run("webhook", "list", "--output", "json")[1])["items"]])
+        assert "- adults: deleted" in out
+        run("webhook", "delete", "only")
+
+    def test_one_wrong_webhook_stops_all(self, run, tmp_path):
+        """Before anything is written; it is named."""
+        wanted = [{"name": "good", "collection": "people", "url": HOOK}, {"name": "bad", "collection": "people", "url": "x"}]
+        (tmp_path / "hooks.yaml").write_text(yaml.safe_dump(wanted))
+        code, _, err = run("webhook", "apply", "-f", "hooks.yaml")
+
+        assert (2, True, 1) == (code, err.startswith("bad: "), run("webhook", "show", "good")[0])
+
+    def test_what_is_exported_can_be_applied(self, run, adults, monkeypatch, tmp_path):
+        """With the secrets from the environment."""
+        run("webhook", "rotate-secret", "adults", "--secret", SECRET, "--overlap-seconds", "0")
+        exported = run("webhook", "export")[1]
+        assert "secret: ${ADULTS_SECRET}" in exported
+        (tmp_path / "hooks.yaml").write_text(exported)
+
+        assert (2, "", "hooks.yaml: ${ADULTS_SECRET} is not set in the environment\n") == run("webhook", "apply", "-f", "hooks.yaml")
+        monkeypatch.setenv("ADULTS_SECRET", SECRET)
+        assert (0, "= adults: unchanged\n", "") == run("webhook", "apply", "-f", "hooks.yaml")
+
+    @pytest.mark.parametrize(
+        ("content", "expected"),
+        [
+            ("collection: people", "name is missing"),
+            ("name: a\nname: b", "comes twice"),
+            ("- name: a\n- name: a", "is there twice"),
+            ("- 5", "a webhook must be an object"),
+            ("{", "hooks.yaml"),
+        ],
+    )
+    def test_files_that_are_refused(self, run, tmp_path, content, expected):
+        """2, with the file named."""
+        (tmp_path / "hooks.yaml").write_text(content)
+        code, _, err = run("webhook", "apply", "-f", "hooks.yaml")
+
+        assert (2, True, True) == (code, expected in err, err.startswith("hooks.yaml"))
+
+
+class TestQuery:
+    """``livehook query check``."""
+
+    @pytest.mark.parametrize(("doc", "expected"), [('{"age": 18}', "true"), ('{"age": 1}', "false"), ("{}", "null")])
+    def test_a_document_is_answered(self, run, doc, expected):
+        """true, false or null."""
+        assert (0, f"{expected}\n", "") == run("query", "check", "age >= 18", "--doc", doc)
+
+    def test_without_a_document_nothing_is_printed(self, run):
+        """The exit code says it."""
+        assert (0, "", "") == run("query", "check", "age >= :min", "--args", '{"min": 18}')
+
+    def test_a_bad_query_is_shown_with_a_caret(self, run):
+        """2: the line, the caret, what was expected."""
+        code, out, err = run("query", "check", "age >=  && b")
+
+        assert (2, "") == (code, out)
+        assert ["  age >=  && b", "          ^", "expected: a value"] == err.splitlines()[1:]
+
+    def test_json(self, run):
+        """As the API answers."""
+        assert {"valid": True, "result": True} == json.loads(run("query", "check", "true", "--doc", "{}", "--output", "json")[1])
+
+    def test_it_needs_no_livehook(self, run, monkeypatch):
+        """Nothing is called."""
+        monkeypatch.setenv("LIVEHOOK_API", DOWN)
+        assert 0 == run("query", "check", "true")[0]
+
+
+class TestUse:
+    """What holds for every command."""
+
+    def test_status(self, run):
+        """Three tables, or the API's JSON."""
+        code, out, _ = run("status")
+        assert (0, True) == (code, out.startswith("WEBHOOK  STATE"))
+        assert {"lanes": [], "topics": [], "roles": []} == json.loads(run("status", "--output", "json")[1])
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["frobnicate"],
+            ["put"],
+            ["put", "people", "{}", "--unknown"],
+            ["webhook", "create", "a"],
+            ["webhook", "show", "A"],
+            ["status", "--output", "xml"],
+            ["query", "check", "true", "--doc", "{"],
+            ["api", "--port", "70000"],
+            ["api", "--host", "0.0.0.0"],
+            ["sink", "--bootstrap-servers", "nowhere"],
+            ["streams", "--config", "absent.toml"],
+        ],
+    )
+    def test_wrong_use(self, run, arguments):
+        """2, and why on stderr."""
+        code, out, err = run(*arguments)
+
+        assert (2, "", True) == (code, out, bool(err))
+
+    def test_without_an_api(self, run):
+        """3."""
+        code, out, err = run("webhook", "list", "--api", DOWN)
+
+        assert (3, "", True) == (code, out, f"the API at {DOWN} cannot be reached" in err)
+
+    def test_without_kafka(self, run, kafka):
+        """3 as well: the API says that the outcome is unknown."""
+        kafka.is_down = True
+
+        assert 3 == run("put", "people", "{}")[0]
+
+    def test_the_api_of_this_folder_is_found(self, run, served, monkeypatch, tmp_path):
+        """That of ./.livehook/ready.json, when it answers."""
+        monkeypatch.delenv("LIVEHOOK_API")
+        (tmp_path / ".livehook").mkdir()
+        (tmp_path / ".livehook" / "ready.json").write_text(json.dumps({"api": served[0]}))
+
+        assert 0 == run("webhook", "list")[0]
+
+    def test_help_is_there_for_all(self, run):
+        """0."""
+        for command in ((), ("put",), ("webhook",), ("webhook", "create"), ("query", "check"), ("dev",), ("streams",)):
+            assert 0 == run(*command, "--help")[0]
+
+    def test_version(self, run):
+        """On stdout."""
+        assert (0, "") == run("--version")[::2]
