@@ -6,6 +6,7 @@ At the end every webhook has received exactly what its query wants of the change
 arrivals in order. ``LIVEHOOK_SEEDS=1000`` runs more; ``LIVEHOOK_SEED=7`` runs one.
 """
 
+import functools
 import os
 import random
 
@@ -51,8 +52,8 @@ def run(seed: int) -> World:
         return start
 
     processes = [Process(f"documents {p}", documents(p)) for p in range(world.partitions)]
-    processes += [Process(f"matching {p}", lambda p=p: world.matching(p)) for p in range(world.partitions)]
-    processes += [Process(f"sink {name}", lambda name=name: world.sink(name)) for name in ("one", "two")]
+    processes += [Process(f"matching {p}", functools.partial(world.matching, p)) for p in range(world.partitions)]
+    processes += [Process(f"sink {name}", functools.partial(world.sink, name)) for name in ("one", "two")]
     edits = {"one": 0, "two": 0}
     putting = dict.fromkeys(edits)
     for step in range(600):
@@ -114,16 +115,16 @@ def oracle(world: World) -> dict[str, list[tuple[str, int, str]]]:
     """What each webhook must get, from the mutations and the final revisions alone: (key, version, match), by document in order."""
     queries = SimpleStandingQueries()
     final: dict[tuple[str, int], WebhookRevision] = {}
-    for record in world.webhooks.records:
-        revision = decode_webhooks(record[1])
+    for _, _, value, _ in world.read(world.webhooks):
+        revision = decode_webhooks(value)
         if isinstance(revision, WebhookRevision):
             final[revision.name, revision.revision] = revision
     for revision in final.values():
-        queries.put(standing_of(revision, revision.name, revision.since))
+        queries.put(standing_of(revision, revision.name, revision.since or ()))
     wanted: dict[str, list[tuple[str, int, str]]] = {}
     for partition, log in enumerate(world.mutations):
         documents: dict[str, Document] = {}
-        records = [MutationRecord(Position(partition, o), r[0], r[1], 1000 * o, r[2]) for o, r in enumerate(log.records)]
+        records = [MutationRecord(Position(partition, at), key, value, 1000 * at, headers) for at, key, value, headers in world.read(log)]
         for change in apply_all(records, Progress(), documents.get, epoch=0, partitions=world.partitions).changes:
             if isinstance(change, Change):
                 for standing, delivery in match(queries, change):
@@ -136,7 +137,7 @@ def test_nothing_is_lost_and_first_arrivals_are_in_order(seed):
     """Whatever crashes, whenever, and whoever owns what for a while."""
     world = run(seed)
     wanted = oracle(world)
-    first: dict[str, list] = {}
+    first: dict[str, list[tuple[str, int, str]]] = {}
     bodies: dict[str, object] = {}
     for arrival in world.arrivals:
         if arrival.webhook_id not in bodies:

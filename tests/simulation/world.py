@@ -148,7 +148,7 @@ class World:
         position = self.commits["mutations", partition]  # before catching up: whatever is below it then is in `changes` by then
         yield from self._catch_up(store, changes)
         while True:
-            batch = self._read(log, position, self.rng.randint(1, 4))
+            batch = self.read(log, position, self.rng.randint(1, 4))
             if not batch:
                 yield
                 continue
@@ -177,7 +177,7 @@ class World:
 
     def _catch_up(self, store: MemoryDocuments, changes: Log) -> Steps:
         fold, end = Fold(store), len(changes.records)  # type: ignore[arg-type]
-        for offset, _, value, _ in self._read(changes, store.meta.position, end):
+        for offset, _, value, _ in self.read(changes, store.meta.position, end):
             if offset < end:
                 fold.take(decode_change(value), offset)
         fold.write(end)
@@ -201,7 +201,7 @@ class World:
         read = self._subscribe(subscriptions, 0, len(self.webhooks.records))  # a worker starts with all that is there
         seen: Origin | None = None
         while True:
-            batch = self._read(log, position, self.rng.randint(1, 4))
+            batch = self.read(log, position, self.rng.randint(1, 4))
             for _, _, value, _ in batch:
                 change = decode_change(value)
                 if seen is not None and change.origin <= seen:
@@ -227,7 +227,7 @@ class World:
             yield
 
     def _subscribe(self, subscriptions: Subscriptions, start: int, end: int) -> int:
-        for offset, key, value, _ in self._read(self.webhooks, start, end - start):
+        for offset, key, value, _ in self.read(self.webhooks, start, end - start):
             if offset < end:
                 subscriptions.apply(key, value, offset)
         return end
@@ -242,7 +242,7 @@ class World:
         position, now = start.offset, 0.0
         while True:
             now += 1.0
-            for at, key, value, _ in self._read(log, position, 0 if lane.full(0) else self.rng.randint(0, 4)):
+            for at, key, value, _ in self.read(log, position, 0 if lane.full(0) else self.rng.randint(0, 4)):
                 lane.take(Held(0, at, key, value, decode_delivery(value)))
                 position = at + 1
             sent = lane.ready(now)
@@ -265,7 +265,7 @@ class World:
         change = delivery.change
         self.arrivals.append(Arrival(name, change.key, change.version, delivery.webhook_id, delivery.match.value, change.old, change.new))
 
-    def _read(self, log: Log, start: int, at_most: int) -> list[tuple[int, bytes, bytes, list[tuple[str, bytes]]]]:
+    def read(self, log: Log, start: int = 0, at_most: int = 10**9) -> list[tuple[int, bytes, bytes, list[tuple[str, bytes]]]]:
         found: list[tuple[int, bytes, bytes, list[tuple[str, bytes]]]] = []
         for offset in range(start, len(log.records)):
             if len(found) >= at_most:

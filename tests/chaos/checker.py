@@ -1,0 +1,324 @@
+"""
+Says what went wrong on the way from mutations to receivers, from the two ends alone: what was asked, and what arrived.
+
+In: every operation on every document in the order it was written, and every call in the order receivers took it. Out: a :class:`Report`.
+Knows nothing of how Livehook works and imports nothing of it, so that it cannot share its mistakes: the fold and the five events are
+written here again, from docs/reference/mutations.md and docs/reference/receiver.md. Pure. Called by the crash tests.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+SHOWN_MAX = 20
+
+Document = Mapping[str, Any]
+
+
+class Outcome(StrEnum):
+    """What the writer was told about an operation."""
+
+    OK = "ok"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """
+    One mutation as its writer sees it.
+
+    method:   upsert, replace or remove.
+    value:    the properties given, with ``_id``; None for a remove. No number with a fraction: 1 and 1.0 are the same only to Livehook.
+    outcome:  ok: it is in the log. failed: it is not. unknown: it may be, and then before everything that was written after it.
+    """
+
+    key: str
+    method: str
+    value: Document | None
+    outcome: Outcome = Outcome.OK
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One call as a receiver took it; ``old`` and ``new`` are the documents, None where there is none."""
+
+    webhook: str
+    key: str
+    version: int
+    webhook_id: str
+    match: str
+    txn_id: int
+    old: Document | None
+    new: Document | None
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """A standing query over all documents written; it was there before the first of them."""
+
+    name: str
+    matches: Callable[[Document], bool]
+
+
+class Kind(StrEnum):
+    """What can be wrong."""
+
+    LOST = "lost"  # a change that the webhook wants did not arrive
+    REORDERED = "reordered"  # a first arrival came after one with a higher version
+    TORN = "torn"  # the old value is not the new value of the version before
+    PHANTOM = "phantom"  # nothing that was written makes this change
+    WRONG_EVENT = "wrong event"  # match is not what the query says about old and new value
+    REPEAT = "repeat"  # the same webhook-id came with something else
+    NOT_GROWING = "not growing"  # one version under two ids, or a txnId that does not grow with the version
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One broken promise, and where."""
+
+    kind: Kind
+    webhook: str
+    key: str
+    version: int
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.webhook} {self.key} version {self.version}: {self.detail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """
+    What came of a run.
+
+    deliveries:  arrivals of a webhook-id that was not seen before. repeats: all others.
+    """
+
+    operations: Mapping[Outcome, int]
+    deliveries: int
+    repeats: int
+    violations: Sequence[Violation]
+
+    def __str__(self) -> str:
+        """The first violations, one a line, after how many there are of each kind."""
+        counted = Counter(violation.kind for violation in self.violations)
+        head = ", ".join(f"{count} {kind}" for kind, count in sorted(counted.items())) or "no violation"
+        return "\n  ".join([head, *map(str, self.violations[:SHOWN_MAX])])
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """One step of a document's history."""
+
+    version: int
+    old: Document | None
+    new: Document | None
+
+
+@dataclass(frozen=True, slots=True)
+class _History:
+    """
+    A way in which a document may have come to be; unknown operations make several.
+
+    cost:  how many violations it would take to explain what arrived.
+    """
+
+    version: int = 0
+    value: Document | None = None
+    cost: int = 0
+    last: _Change | None = None
+    before: _History | None = None
+
+    def changes(self) -> list[_Change]:
+        """Every step, oldest first."""
+        found: list[_Change] = []
+        history: _History | None = self
+        while history is not None and history.last is not None:
+            found.append(history.last)
+            history = history.before
+        return found[::-1]
+
+
+@dataclass(slots=True)
+class _Arrived:
+    """What arrived of one document: for each webhook the first arrival of each version."""
+
+    of: dict[str, dict[int, Arrival]] = field(default_factory=dict)
+
+    def put(self, arrival: Arrival) -> Arrival | None:
+        """Note a first arrival; gives the one that has its version already."""
+        versions = self.of.setdefault(arrival.webhook, {})
+        known = versions.get(arrival.version)
+        if known is None:
+            versions[arrival.version] = arrival
+        return known
+
+    def get(self, webhook: str, version: int) -> Arrival | None:
+        return self.of.get(webhook, {}).get(version)
+
+    def all(self) -> list[Arrival]:
+        return [arrival for versions in self.of.values() for arrival in versions.values()]
+
+
+def check(operations: Iterable[Operation], arrivals: Iterable[Arrival], webhooks: Sequence[Webhook]) -> Report:
+    """
+    Compare what arrived with what had to.
+
+    Args:     operations: in the order they were written, at least within each document. arrivals: in the order they came in.
+    Returns:  every violation; when unknown operations leave several histories possible, those of the history that explains most.
+    """
+    violations: list[Violation] = []
+    written: dict[str, list[Operation]] = defaultdict(list)
+    for operation in operations:
+        written[operation.key].append(operation)
+    first, repeats = _first_arrivals(arrivals, violations)
+    arrived: dict[str, _Arrived] = defaultdict(_Arrived)
+    _check_order(first, arrived, violations)
+    for key in written.keys() | arrived.keys():
+        _check_txn_ids(key, arrived[key], violations)
+        changes = _history(written[key], arrived[key], webhooks)
+        _check_changes(key, changes, arrived[key], webhooks, violations)
+    counted = Counter(operation.outcome for many in written.values() for operation in many)
+    return Report(counted, len(first), repeats, sorted(violations, key=lambda one: (one.key, one.version, one.webhook)))
+
+
+def event(webhook: Webhook, old: Document | None, new: Document | None) -> str | None:
+    """What a change is to a webhook; None: it does not want it."""
+    before = old is not None and webhook.matches(old)
+    after = new is not None and webhook.matches(new)
+    if new is None:
+        return "remove" if before else None
+    if old is None:
+        return "create" if after else None
+    return {(True, True): "update", (False, True): "enter", (True, False): "leave", (False, False): None}[before, after]
+
+
+def _first_arrivals(arrivals: Iterable[Arrival], violations: list[Violation]) -> tuple[list[Arrival], int]:
+    """Arrivals without those of an id that was seen, and how many these are."""
+    seen: dict[str, Arrival] = {}
+    repeats = 0
+    for arrival in arrivals:
+        known = seen.get(arrival.webhook_id)
+        if known is None:
+            seen[arrival.webhook_id] = arrival
+            continue
+        repeats += 1
+        if known != arrival:
+            violations.append(_violation(Kind.REPEAT, arrival, f"{arrival.webhook_id} was {_short(known)}, then {_short(arrival)}"))
+    return list(seen.values()), repeats
+
+
+def _check_order(first: Iterable[Arrival], arrived: dict[str, _Arrived], violations: list[Violation]) -> None:
+    """First arrivals grow in version for each webhook and document. Fills ``arrived``."""
+    highest: dict[tuple[str, str], int] = {}
+    for arrival in first:
+        lane = arrival.webhook, arrival.key
+        known = arrived[arrival.key].put(arrival)
+        if known is not None:
+            violations.append(_violation(Kind.NOT_GROWING, arrival, f"came as {known.webhook_id} and as {arrival.webhook_id}"))
+        elif arrival.version < highest.get(lane, 0):
+            violations.append(_violation(Kind.REORDERED, arrival, f"came after version {highest[lane]}"))
+        highest[lane] = max(arrival.version, highest.get(lane, 0))
+
+
+def _check_txn_ids(key: str, arrived: _Arrived, violations: list[Violation]) -> None:
+    """A version has one txnId, whatever the webhook, and a later one has a higher one."""
+    version, txn_id = 0, 0
+    for arrival in sorted(arrived.all(), key=lambda one: (one.version, one.txn_id)):
+        grows = arrival.txn_id == txn_id if arrival.version == version else arrival.txn_id > txn_id
+        if not grows:
+            violations.append(_violation(Kind.NOT_GROWING, arrival, f"txnId {arrival.txn_id}, version {version} had {txn_id}"))
+        version, txn_id = arrival.version, arrival.txn_id
+
+
+def _history(operations: Sequence[Operation], arrived: _Arrived, webhooks: Sequence[Webhook]) -> list[_Change]:
+    """The changes that the operations made; where unknown ones leave a choice, so that most of what arrived is explained."""
+    histories = {_identity(0, None): _History()}
+    for operation in operations:
+        if operation.outcome is Outcome.FAILED:
+            continue
+        found: dict[tuple[int, str], _History] = {}
+        for history in histories.values():
+            _keep_cheapest(found, _applied(history, operation, arrived, webhooks))
+            if operation.outcome is Outcome.UNKNOWN:
+                _keep_cheapest(found, history)
+        histories = found
+    beyond = {number: sum(arrival.version > number for arrival in arrived.all()) for number in {one.version for one in histories.values()}}
+    return min(histories.values(), key=lambda one: one.cost + beyond[one.version]).changes()
+
+
+def _applied(history: _History, operation: Operation, arrived: _Arrived, webhooks: Sequence[Webhook]) -> _History:
+    """The history after one more operation; the same when it changes nothing."""
+    new = folded(history.value, operation)
+    if _canonical(new) == _canonical(history.value):
+        return history
+    change = _Change(history.version + 1, history.value, new)
+    cost = sum(_violation_of(webhook, change, arrived.get(webhook.name, change.version)) is not None for webhook in webhooks)
+    return _History(change.version, new, history.cost + cost, change, history)
+
+
+def folded(value: Document | None, operation: Operation) -> Document | None:
+    """The document after an operation on it."""
+    if operation.method == "remove":
+        return None
+    given = operation.value or {}
+    return dict(given) if operation.method == "replace" or value is None else {**value, **given}
+
+
+def _keep_cheapest(found: dict[tuple[int, str], _History], history: _History) -> None:
+    identity = _identity(history.version, history.value)
+    if identity not in found or history.cost < found[identity].cost:
+        found[identity] = history
+
+
+def _check_changes(
+    key: str, changes: Sequence[_Change], arrived: _Arrived, webhooks: Sequence[Webhook], violations: list[Violation]
+) -> None:
+    """Each change arrived where it was wanted and as it was; nothing else did."""
+    for change in changes:
+        for webhook in webhooks:
+            problem = _violation_of(webhook, change, arrived.get(webhook.name, change.version))
+            if problem is not None:
+                violations.append(Violation(problem[0], webhook.name, key, change.version, problem[1]))
+    known = {webhook.name for webhook in webhooks}
+    for arrival in arrived.all():
+        if arrival.version > len(changes) or arrival.version < 1:
+            violations.append(_violation(Kind.PHANTOM, arrival, f"{_short(arrival)}, but there are {len(changes)} changes"))
+        elif arrival.webhook not in known:
+            violations.append(_violation(Kind.PHANTOM, arrival, "there is no such webhook"))
+
+
+def _violation_of(webhook: Webhook, change: _Change, arrival: Arrival | None) -> tuple[Kind, str] | None:
+    """What is wrong with the arrival, or its absence, of a change at a webhook."""
+    expected = event(webhook, change.old, change.new)
+    if arrival is None:
+        return None if expected is None else (Kind.LOST, f"{expected} {_canonical(change.old)} -> {_canonical(change.new)}")
+    if _canonical(arrival.new) != _canonical(change.new):
+        return Kind.PHANTOM, f"new value is {_canonical(arrival.new)}, must be {_canonical(change.new)}"
+    if _canonical(arrival.old) != _canonical(change.old):
+        return Kind.TORN, f"old value is {_canonical(arrival.old)}, must be {_canonical(change.old)}"
+    if arrival.match != expected:
+        return Kind.WRONG_EVENT, f"came as {arrival.match}, is {expected or 'not wanted'}"
+    return None
+
+
+def _violation(kind: Kind, arrival: Arrival, detail: str) -> Violation:
+    return Violation(kind, arrival.webhook, arrival.key, arrival.version, detail)
+
+
+def _identity(version: int, value: Document | None) -> tuple[int, str]:
+    return version, _canonical(value)
+
+
+def _canonical(value: Document | None) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _short(arrival: Arrival) -> str:
+    return f"{arrival.match} {_canonical(arrival.old)} -> {_canonical(arrival.new)}, txnId {arrival.txn_id}"
