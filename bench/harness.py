@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -10,10 +11,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+
+from connectors.webhook.testing import Answer, Call, Receiver
 
 CHILD_TIMEOUT_S = 300
 
@@ -28,6 +32,28 @@ def broker(given: str | None) -> Iterator[str]:
 
     with tempfile.TemporaryDirectory() as folder, EmbeddedKafka(Path(folder)) as kafka:
         yield kafka.bootstrap_servers
+
+
+@contextlib.contextmanager
+def receiving(took: Callable[[Call], None]) -> Iterator[str]:
+    """The URL of a receiver that answers 200 and calls ``took`` for every call, in a thread of its own."""
+
+    def answer(call: Call) -> Answer:
+        took(call)
+        return Answer()
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    receiver = Receiver(answer, keep=1)
+    asyncio.run_coroutine_threadsafe(receiver.start(), loop).result(10)
+    try:
+        yield receiver.url
+    finally:
+        asyncio.run_coroutine_threadsafe(receiver.stop(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
 
 
 def prefix() -> str:

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from schemas.errors import FieldError
-from schemas.webhook_validation import QueryFieldError, TargetCheck
+from schemas.webhook_request import TargetCheck
+from schemas.webhook_validation import QueryFieldError
 from streams.query import QueryError, compile_query
 
 

@@ -9,29 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
 import socket
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
 
 import httpx
 import msgspec
 
 from connectors.kafka.config import KafkaConfig
-from connectors.kafka.embedded_checks import check_port, free_port
 from connectors.kafka.embedded_jars import default_cache, find_runtime, runtime_installed
 from connectors.kafka.errors import EmbeddedKafkaError
 from connectors.kafka.tail import Tail
 from connectors.webhook.testing import Receiver
 from livehook import exits, health
 from livehook.demonstration import COLLECTION, Demonstration, delivery_line, start_receiver
+from livehook.dev_ports import HOST, Ports, kafka_port, listening, listening_again
 from livehook.exits import Failed
 from livehook.folders import locked
 from livehook.process import listen_for_signals
@@ -41,12 +38,8 @@ from schemas.errors import BadRecord
 from schemas.records import decode_attempt
 from schemas.topics import Topics
 
-T = TypeVar("T")
-
-HOST = "127.0.0.1"
 ROLES = ("api", "streams", "sink")
 READY_FILE = "ready.json"
-PORTS_FILE = "ports.json"
 READY_S_MAX = 180.0
 ORPHANS_S_MAX = 30.0
 ASK_EVERY_S = 0.1
@@ -77,88 +70,28 @@ def run(config: DevConfig) -> int:
         with locked(config.folder), ExitStack() as stack:
             # Removed at every end in order: a run that was killed leaves it, and children that take a moment to end.
             patience_s = ORPHANS_S_MAX if (config.folder / READY_FILE).exists() else 0.0
-            ports = Ports.read(config.folder / PORTS_FILE)
+            ports = Ports.read(config.folder)
             sockets = {
-                "api": stack.enter_context(_listening(config.api_port, patience_s)),
-                "streams": stack.enter_context(_listening_again(ports.streams)),
-                "sink": stack.enter_context(_listening_again(ports.sink)),
+                "api": stack.enter_context(listening(config.api_port, patience_s)),
+                "streams": stack.enter_context(listening_again(ports.streams)),
+                "sink": stack.enter_context(listening_again(ports.sink)),
             }
-            kafka_port = _kafka_port(config.kafka_port, patience_s)
+            port = kafka_port(config.kafka_port, patience_s)
             _tell("starting Kafka, streams, sink and API ...")
             find_runtime(default_cache(os.environ, sys.platform), stderr=sys.stderr)  # downloads, where a person sees it
-            return asyncio.run(_Dev(config, sockets, kafka_port, ports.receiver).run())
+            return asyncio.run(_Dev(config, sockets, port, ports.receiver).run())
     except EmbeddedKafkaError as error:
         raise Failed(str(error)) from error
-
-
-class Ports(msgspec.Struct, frozen=True):
-    """
-    The ports of the last time, taken again where they are free: 0 any.
-
-    What was left for the demo's receiver arrives then; and the group of streams knows a worker that comes back by its old address.
-    """
-
-    streams: int = 0
-    sink: int = 0
-    receiver: int = 0
-
-    @classmethod
-    def read(cls, path: Path) -> Ports:
-        """Those that were written there; any, when none were."""
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=cls)
-        except (OSError, msgspec.MsgspecError):
-            return cls()
-
-
-@contextmanager
-def _listening_again(port: int) -> Iterator[socket.socket]:
-    try:
-        sock = health.listen(HOST, port, environment={})
-    except health.PortInUse:
-        sock = health.listen(HOST, 0, environment={})
-    with sock:
-        yield sock
-
-
-@contextmanager
-def _listening(port: int, patience_s: float) -> Iterator[socket.socket]:
-    try:
-        sock = _patiently(lambda: health.listen(HOST, port, environment={}), health.PortInUse, patience_s)
-    except health.PortInUse as error:
-        raise Failed(f'port {port} is in use: stop what uses it, or run make dev ARGS="--api-port 0"') from error
-    except OSError as error:
-        raise Failed(f"cannot listen on port {port}: {error.strerror}") from error
-    with sock:
-        yield sock
-
-
-def _kafka_port(wanted: int, patience_s: float) -> int:
-    if wanted:
-        _patiently(lambda: check_port(HOST, wanted), EmbeddedKafkaError, patience_s)
-    return wanted or free_port(HOST, random.Random())
-
-
-def _patiently(attempt: Callable[[], T], refusal: type[Exception], patience_s: float) -> T:
-    """What ``attempt`` gives, tried for so long while it is refused."""
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            return attempt()
-        except refusal:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(ASK_EVERY_S)
 
 
 class _Dev:
     """One run, from the first child to the last."""
 
-    def __init__(self, config: DevConfig, sockets: Mapping[str, socket.socket], kafka_port: int, receiver_port: int) -> None:
+    def __init__(self, config: DevConfig, sockets: Mapping[str, socket.socket], port: int, receiver_port: int) -> None:
         self._config = config
-        self._kafka = f"{HOST}:{kafka_port}"
+        self._kafka = f"{HOST}:{port}"
         self._addresses = {role: health.address(sock) for role, sock in sockets.items()}
-        self._children = [self._broker(kafka_port), *(self._role(role, sock) for role, sock in sockets.items())]
+        self._children = [self._broker(port), *(self._role(role, sock) for role, sock in sockets.items())]
         self._signal: int | None = None
         self._is_ready = False
         self._end = asyncio.Event()
@@ -199,7 +132,7 @@ class _Dev:
             self._receiver = await start_receiver(self._receiver_port)
             self._receiver_port = _port_of(self._receiver.url)
         ports = Ports(_port_of(self._addresses["streams"]), _port_of(self._addresses["sink"]), self._receiver_port)
-        (self._config.folder / PORTS_FILE).write_bytes(msgspec.json.encode(ports))
+        ports.write(self._config.folder)
         for child in self._children:
             child.start()
         await self._wait_until_ready()

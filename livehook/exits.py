@@ -1,4 +1,4 @@
-"""How a command ends when it does not succeed. Source: docs/reference/command-line.md, "Exit codes"."""
+"""How a command ends when it does not succeed. Source: docs/reference/errors.md, "Command line"."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from connectors.kafka.config import KafkaConfig
 
 PREFIX = "LIVEHOOK_"
 FILE_NAME = "livehook.toml"
-SECRETS = frozenset({"kafka_sasl_password", "api_token", "activity_url"})
+SECRETS = frozenset({"kafka_sasl_password", "api_token"})
 LOG_LEVELS = ("debug", "info", "warning", "error")
 PARTITIONS_MAX = 1_024
 FILE_BYTES_MAX = 1024 * 1024
@@ -52,7 +52,6 @@ class Settings:
     partitions: int = 8
     replication: int | None = None
     schema_registry_url: str | None = None
-    activity_url: str | None = field(default=None, repr=False)
     api_token: str | None = field(default=None, repr=False)
     egress_allow: tuple[str, ...] = ()
     allow_private: bool = False
@@ -198,15 +197,12 @@ def _topic_prefix(value: Any) -> str:
     return value
 
 
-def _url(*schemes: str) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        text = _text(value)
-        parts = urlsplit(text)
-        if parts.scheme not in schemes or not (parts.netloc or parts.path):
-            raise ValueError(f"must be a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
-        return text
-
-    return check
+def _http_url(value: Any) -> str:
+    text = _text(value)
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ValueError("must be a URL that begins with http:// or https://")
+    return text
 
 
 def _networks(value: Any) -> tuple[str, ...]:
@@ -235,8 +231,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "topic_prefix": _topic_prefix,
     "partitions": _whole(1, PARTITIONS_MAX),
     "replication": _whole(1, 32),
-    "schema_registry_url": _url("http", "https"),
-    "activity_url": _url("sqlite", "postgresql"),
+    "schema_registry_url": _http_url,
     "api_token": _token,
     "egress_allow": _networks,
     "allow_private": _truth,

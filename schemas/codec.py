@@ -33,9 +33,7 @@ class Schema:
 
     def __init__(self, name: str) -> None:
         found = sorted(
-            (int(match[1]), file)
-            for file in files("schemas.avro").iterdir()
-            if (match := re.fullmatch(rf"{name}\.(\d+)\.avsc", file.name))
+            (int(match[1]), file) for file in files("schemas.avro").iterdir() if (match := re.fullmatch(rf"{name}\.(\d+)\.avsc", file.name))
         )
         self.name = name
         self.sources = [json.loads(file.read_text()) for _, file in found]

@@ -10,26 +10,23 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
 from schemas.durations import seconds
 from schemas.errors import FieldError, Invalid
 from schemas.keys import check_collection, id_text
-from schemas.masking import MASK
 from schemas.reader import Reader, as_text, not_available, one_of, shown
 from schemas.times import parse_rfc3339
 from schemas.webhook_json import ANSWERED_ONLY
+from schemas.webhook_request import TargetCheck, check_url, read_auth, read_headers, read_payload, unmasked
 from schemas.webhooks import (
     EVENTS,
     SELECTING,
     DeliverySettings,
     Fields,
-    Payload,
     Retry,
     State,
     Trigger,
@@ -38,30 +35,16 @@ from schemas.webhooks import (
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 ARGUMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
-HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)  # RFC 9110, 5.6.2
-HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]{0,8190}[\x21-\x7e])?|", re.ASCII)
-MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*(\s*;\s*[a-z0-9-]+=[\x21-\x7e]+)*", re.ASCII | re.IGNORECASE)
 TRANSACTION = re.compile(r"txn:\d{1,16}", re.ASCII)
 
 ALIASES = ("publish", "unpublish", "delete")
-FORMATS = ("livehook", "ditto")
-FORMATS_LATER = ("document", "entity", "debezium", "cloudevents", "template")
-OUR_HEADERS = frozenset({"user-agent", "webhook-id", "webhook-timestamp", "webhook-signature"})  # and livehook-…
-CONNECTION_HEADERS = frozenset(
-    {"connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
-)
-HEADERS_MAX = 64
 TRIGGERS_MAX = 100
 ATTEMPTS_MAX = 100
-URL_CHARS_MAX = 8_192
 SECRET_BYTES = (24, 64)  # Standard Webhooks 1.0, "Signature scheme"
 SCHEDULE_S_MAX = 7 * 86_400  # how long a lane keeps its deliveries
 
 QueryCheck = Callable[[str, Mapping[str, Any], Sequence[str]], FieldError | None]
 """Query, arguments and collections in; what is wrong with the query, as the field ``query`` or ``args``."""
-
-TargetCheck = Callable[[str, int], str | None]
-"""Host and port of a URL in; why they may not be called, as far as the text tells, else None."""
 
 
 class Checks(msgspec.Struct, frozen=True):
@@ -111,12 +94,12 @@ def parse_webhook(
     selected = _selection(top, checks.query)
     spec = WebhookSpec(
         name=_name(top, name),
-        url=top.checked("url", lambda value: _url(value, checks), ""),
+        url=top.checked("url", lambda value: check_url(value, checks.target, allow_private=checks.allow_private), ""),
         **selected,
         method=top.choice("method", ("POST", "PUT", "PATCH"), "POST"),
-        auth=_auth(top.inner("auth")),
-        headers=_headers(top),
-        payload=_payload(top.inner("payload")),
+        auth=read_auth(top.inner("auth")),
+        headers=read_headers(top),
+        payload=read_payload(top.inner("payload")),
         fields=_fields(top.inner("fields")),
         delivery=_delivery(top.inner("delivery")),
         retry=_retry(top.inner("retry")),
@@ -153,7 +136,7 @@ def check_secret(value: Any) -> str:
     """
     low, high = SECRET_BYTES
     why = f"must be whsec_ and then {low} to {high} bytes in base64"
-    text = _unmasked(value)
+    text = unmasked(value)
     if not text.startswith("whsec_"):
         raise ValueError(why)
     try:
@@ -242,139 +225,6 @@ def _event(value: Any) -> str:
     if value not in EVENTS and value not in ALIASES:
         raise ValueError(f"is {shown(value)}, must be {one_of((*EVENTS, *ALIASES))}")
     return str(value)
-
-
-def _url(value: Any, checks: Checks) -> str:
-    text = as_text(value)
-    if not 1 <= len(text) <= URL_CHARS_MAX:
-        raise ValueError(f"has {len(text):,} characters, must have 1 to {URL_CHARS_MAX:,}")
-    if not re.fullmatch(r"[\x21-\x7e]+", text):
-        raise ValueError("has a space, a control character or a sign beyond ASCII: percent-encode it")
-    if "{{" in text:
-        raise ValueError(not_available("a URL with {{…}}"))
-    parts = urlsplit(text)  # ValueError: an IPv6 address without its bracket
-    schemes = ("https", "http") if checks.allow_private else ("https",)
-    if parts.scheme not in schemes:
-        raise ValueError("must begin with https://, or http:// where private targets are allowed (ALLOW_PRIVATE)")
-    if "@" in parts.netloc:
-        raise ValueError("holds a user or password: use auth.basic")
-    if parts.fragment or text.endswith("#"):
-        raise ValueError("has a fragment (#…), which no receiver ever sees")
-    _check_host(parts, checks.target)
-    return text
-
-
-def _check_host(parts: SplitResult, check_target: TargetCheck) -> None:
-    if not parts.hostname or not re.fullmatch(r"[a-z0-9_.-]+|[0-9a-f:.]+(%[\w.-]+)?", parts.hostname):
-        raise ValueError("has no host name that could be called")
-    port = parts.port if parts.port is not None else {"https": 443, "http": 80}[parts.scheme]  # ValueError: it is no port
-    if port not in (80, 443) and port < 1024:
-        raise ValueError(f"has port {port}, must be 80, 443 or from 1024")
-    if (why := check_target(parts.hostname, port)) is not None:
-        raise ValueError(why)
-
-
-def _auth(reader: Reader) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, what in (("oauth2", "OAuth 2.0"), ("mtls", "client certificates")):
-        if reader.raw(name) is not None:
-            reader.refuse(name, not_available(what))
-    if reader.raw("basic") is not None:
-        basic = reader.inner("basic")
-        found["basic"] = {"username": _required(basic, "username", _username), "password": _required(basic, "password", _unmasked)}
-        basic.end()
-    if reader.raw("bearer") is not None:
-        bearer = reader.inner("bearer")
-        found["bearer"] = {"token": _required(bearer, "token", _token)}
-        bearer.end()
-    if len(found) > 1:
-        reader.refuse("bearer", "and auth.basic are both there: a call has one Authorization header")
-    reader.end()
-    return found
-
-
-def _required(reader: Reader, name: str, check: Callable[[Any], str]) -> str:
-    if name not in reader:
-        reader.refuse(name, "is missing")
-    return str(reader.checked(name, check, ""))
-
-
-def _username(value: Any) -> str:
-    text = as_text(value)
-    if ":" in text or not text.isprintable():  # RFC 7617, section 2
-        raise ValueError("has a colon or a control character")
-    return text
-
-
-def _unmasked(value: Any) -> str:
-    """A secret; the message of an error never holds it."""
-    if not isinstance(value, str) or not value.isprintable():
-        raise ValueError("must be a string without control characters")
-    if value == MASK:
-        raise ValueError("is masked, and there is none on record to keep")
-    return value
-
-
-def _token(value: Any) -> str:
-    text = _unmasked(value)
-    if not re.fullmatch(r"[\x21-\x7e]{1,8192}", text):
-        raise ValueError("must be visible ASCII without spaces")
-    return text
-
-
-def _headers(top: Reader) -> dict[str, str]:
-    reader = Reader(top.object("headers"), "headers", top.errors)
-    names = list(reader)
-    if len(names) > HEADERS_MAX:
-        top.refuse("headers", f"has {len(names)}, at most {HEADERS_MAX} are possible")
-        return {}
-    times = Counter(name.lower() for name in names)
-    for name in names:
-        if (why := _refused_header(name.lower(), times[name.lower()], has_auth=bool(top.raw("auth")))) is not None:
-            reader.refuse(name, why)
-    return {name: str(reader.checked(name, _header_value, "")) for name in names}
-
-
-def _refused_header(name: str, times: int, *, has_auth: bool) -> str | None:
-    """Why a header, in lower case, may not be set, or None."""
-    if not HEADER_NAME.fullmatch(name):
-        return "is no header name"
-    if times > 1:
-        return "is there twice: upper and lower case are the same"
-    if name == "content-type":
-        return "comes from payload.contentType: set it there"
-    if name == "authorization" and has_auth:
-        return "comes from auth: leave one of them out"
-    if name in OUR_HEADERS or name.startswith("livehook-"):
-        return "is set by Livehook"
-    if name in CONNECTION_HEADERS or name.startswith("proxy-"):
-        return "belongs to the connection and cannot be set"
-    return None
-
-
-def _header_value(value: Any) -> str:
-    text = _unmasked(value)
-    if not HEADER_VALUE.fullmatch(text):
-        raise ValueError("must be at most 8 KiB of ASCII on one line, without spaces at its ends")
-    return text
-
-
-def _payload(reader: Reader) -> Payload:
-    if reader.raw("template") is not None:
-        reader.refuse("template", not_available("templates"))
-    payload = Payload(
-        format=reader.choice("format", FORMATS, "livehook", later=FORMATS_LATER),
-        content_type=reader.checked("contentType", _media_type),
-    )
-    reader.end()
-    return payload
-
-
-def _media_type(value: Any) -> str:
-    text = as_text(value)
-    if len(text) > 256 or not MEDIA_TYPE.fullmatch(text):
-        raise ValueError(f"is {shown(text)}, must be a media type such as application/json")
-    return text
 
 
 def _fields(reader: Reader) -> Fields:

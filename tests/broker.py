@@ -8,6 +8,7 @@ The Kafka that tests run on, chosen by LIVEHOOK_TEST_BROKER.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import warnings
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from connectors.kafka.config import KafkaConfig
 from connectors.kafka.embedded import EmbeddedKafka
 from connectors.kafka.embedded_files import MESSAGE_BYTES_MAX
 from connectors.kafka.embedded_health import answers
+from connectors.kafka.errors import EmbeddedKafkaError
 
 DOCKER_IMAGE = "confluentinc/cp-kafka:7.9.0"  # the family of images that testcontainers can configure
 DOCKER_START_S = 120
@@ -77,7 +79,7 @@ def _embedded(directory: Path) -> Iterator[Broker]:
     kafka = EmbeddedKafka(directory)
     try:
         kafka.start()
-    except Exception as error:
+    except EmbeddedKafkaError as error:
         raise BrokerMissing(f"embedded Kafka: {error}") from error
     with kafka:
         yield Broker(kafka.bootstrap_servers)
@@ -86,15 +88,22 @@ def _embedded(directory: Path) -> Iterator[Broker]:
 @contextlib.contextmanager
 def _docker() -> Iterator[Broker]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its modules move from release to release, each with a warning
+        # Its modules move from release to release, each with a warning; and a Docker that does not answer costs it a socket.
+        warnings.simplefilter("ignore")
+        from docker.errors import DockerException  # type: ignore[import-untyped]
         from testcontainers.kafka import KafkaContainer
-    try:
-        container = KafkaContainer(DOCKER_IMAGE).with_kraft()
-        for name, value in DOCKER_SETTINGS.items():
-            container.with_env(name, value)
-        container.start(timeout=DOCKER_START_S)
-    except Exception as error:
-        raise BrokerMissing(f"Docker: {error}") from error
+
+        problem = ""
+        try:
+            container = KafkaContainer(DOCKER_IMAGE).with_kraft()
+            for name, value in DOCKER_SETTINGS.items():
+                container.with_env(name, value)
+            container.start(timeout=DOCKER_START_S)
+        except (DockerException, TimeoutError) as error:
+            problem = f"Docker: {error}"
+        gc.collect()
+    if problem:
+        raise BrokerMissing(problem)
     try:
         yield Broker(container.get_bootstrap_server())
     finally:

@@ -27,6 +27,7 @@ from collections.abc import AsyncIterator, Iterator
 from types import MappingProxyType
 from typing import Any, Protocol
 
+import certifi
 import h11
 import httpx
 
@@ -69,7 +70,7 @@ class HttpxSender:
     """
 
     def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
-        self._tls = ssl.create_default_context() if tls is None else tls
+        self._tls = trusted() if tls is None else tls
         self._idle = _Idle()
 
     async def send(self, request: Request, *, timeout_s: float) -> Response | Failure:
@@ -104,6 +105,13 @@ class HttpxSender:
         return httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False, limits=limits)
 
 
+def trusted() -> ssl.SSLContext:
+    """Verifies against this machine's certificate authorities and, since some machines have none where Python looks, those of certifi."""
+    tls = ssl.create_default_context()
+    tls.load_verify_locations(certifi.where())
+    return tls
+
+
 Origin = tuple[str, str, int | None]
 
 
@@ -128,7 +136,8 @@ class _Idle:
         now = time.monotonic()
         self._by_origin.setdefault(origin, []).append(pool)
         self._since[pool] = now, origin
-        while len(self._since) > IDLE_MAX or next(iter(self._since.values()))[0] < now - IDLE_S_MAX:
+        # While one is being closed, other calls take pools away: perhaps all of them.
+        while self._since and (len(self._since) > IDLE_MAX or next(iter(self._since.values()))[0] < now - IDLE_S_MAX):
             await self._close_oldest()
 
     async def close(self) -> None:

@@ -7,6 +7,7 @@ Called by sink.py before it starts a call or reads on.
 from __future__ import annotations
 
 BURST_S = 0.1
+CLOCK_S = 1e-6  # how exactly a wall clock in seconds can be read: a call that is due must be allowed
 
 
 class Rate:
@@ -26,7 +27,7 @@ class Rate:
         """How many calls may start now."""
         self._tokens = min(self._burst, self._tokens + max(now - self._at, 0.0) * self.per_s)
         self._at = now
-        return int(self._tokens + 1e-9)
+        return int(self._tokens + CLOCK_S * self.per_s)
 
     def started(self, count: int) -> None:
         """So many did; no more than were allowed."""

@@ -2,7 +2,7 @@
 From a delivery to the request that carries it. Documents go into the body as the bytes they are, never encoded again.
 
 A webhook is compiled once into an :class:`Endpoint`; :func:`prepare` then fills in what changes from delivery to delivery. Pure. Called by
-sink.py for every attempt. A payload format is one entry of FORMATS. Source: docs/reference/deliveries.md.
+sink.py for every attempt. A payload format is one entry of FORMATS. Source: docs/reference/receiver.md.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-One lane at work: takes records in, starts calls, and does what is decided about each. The shell around lanes.py, retry.py and offsets.py.
+One lane at work: starts calls, and does what is decided about each. The shell around lanes.py, retry.py and offsets.py.
 
 All of it runs in the event loop. A sending task works as long as the lane has something for it, then ends; there are never more of them
 than calls are allowed. Called by sink.py.
@@ -9,26 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import time
-from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Coroutine
+from typing import Any
 
 from connectors.webhook.attempts import attempt_of, attempt_record, dead_letter
 from connectors.webhook.calls import Failure, Request, Response
-from connectors.webhook.http import Sender
+from connectors.webhook.intake import Intake
 from connectors.webhook.lanes import Held, Lane
-from connectors.webhook.lease import Lease, uptime_s
-from connectors.webhook.metrics import LaneState, SinkMetrics
-from connectors.webhook.offsets import Entry, Seen
-from connectors.webhook.rates import Rate, Share
+from connectors.webhook.lease import uptime_s
+from connectors.webhook.metrics import LaneState
+from connectors.webhook.offsets import Entry
+from connectors.webhook.ownership import Commit, LaneRecord, Place, Taken
+from connectors.webhook.rates import Rate
 from connectors.webhook.render import Endpoint, endpoint_of, prepare
 from connectors.webhook.retry import OUTCOMES, DeadLetter, Decision, Delivered, Disable, RetryAt, Schedule, decide, error_of, schedule_of
-from connectors.webhook.slots import Commit, LaneRecord, Place, Taken
-from schemas.errors import BadRecord, Invalid, Reason
-from schemas.records import decode_delivery, encode_status
+from connectors.webhook.shared import Shared
+from schemas.attempts import AttemptError, ErrorCode
+from schemas.errors import Invalid
+from schemas.records import encode_status
 from schemas.registry import Webhook
 from schemas.times import rfc3339
 from schemas.topics import Record
@@ -40,76 +38,6 @@ TIMER_S_MAX = 60.0  # so that a step of the wall clock is noticed
 _STATES = {State.ACTIVE: LaneState.RUNNING, State.PAUSED: LaneState.PAUSED, State.DISABLED: LaneState.DISABLED}
 
 
-class Producer(Protocol):
-    """What must be written: status and dead letters."""
-
-    async def send(self, records: Sequence[Record]) -> list[int]:
-        """Send all and give their offsets once every one is acknowledged."""
-        ...
-
-
-class AttemptsProducer(Protocol):
-    """
-    What may be lost: attempts.
-
-    Another producer than that of the rest: when ``attempts`` cannot be written, a full buffer must not hold up a dead letter.
-    """
-
-    def send_soon(self, record: Record) -> bool:
-        """Send without waiting; whether it was taken at all."""
-        ...
-
-
-class Reading(Protocol):
-    """What a lane can ask of the consumer."""
-
-    def pause(self, places: Sequence[Place]) -> None:
-        """Read no more of these for now."""
-        ...
-
-    def resume(self, places: Sequence[Place]) -> None:
-        """Read on."""
-        ...
-
-
-@dataclass(slots=True)
-class Shared:
-    """
-    What all lanes of a process have in common.
-
-    calls, held_bytes:  how much of them the process may have at a time; every lane has a fair share.
-    blocked:            lanes that wait for the others to free something, in order.
-    failed:             told of what must end the process.
-    now:                the wall clock, seconds since 1970.
-    """
-
-    sender: Sender
-    producer: Producer
-    attempts: AttemptsProducer
-    reading: Reading
-    metrics: SinkMetrics
-    lease: Lease
-    calls: Share
-    held_bytes: Share
-    failed: Callable[[BaseException], None]
-    attempts_topic: str
-    dead_letters_topic: str
-    webhooks_topic: str
-    origin_partitions: int
-    user_agent: str
-    worker: str
-    rng: random.Random = field(default_factory=random.Random)
-    now: Callable[[], float] = time.time
-    blocked: dict[LaneRunner, None] = field(default_factory=dict)
-
-    def freed(self) -> None:
-        """A call has ended: whoever waited longest may look again."""
-        if self.blocked:
-            runner = next(iter(self.blocked))
-            del self.blocked[runner]
-            runner.go_on()
-
-
 class LaneRunner:
     """One webhook's lane, from being taken to being given up."""
 
@@ -119,21 +47,27 @@ class LaneRunner:
         self._shared = shared
         self._metrics = shared.metrics.lane(taken.lane.webhook)
         self._lane = Lane(taken.starts, concurrency=1, origin_partitions=shared.origin_partitions)
-        self._inbox: dict[int, deque[LaneRecord]] = {partition: deque() for partition in taken.starts}
-        self._stopped: set[int] = set()  # partitions that are not read for now
+        self._intake = Intake(
+            taken.lane,
+            self._lane,
+            reading=shared.reading,
+            held_bytes=shared.held_bytes,
+            duplicates=shared.metrics.duplicates.labels("lane"),
+            due=self._first_due,
+            bury=lambda record, dead, entry: self._spawn(self._bury(record, dead, entry)),
+        )
         self._acknowledged = dict.fromkeys(taken.starts, 0)  # the version of the offsets that is committed
         self._committing: dict[int, Commit] = {}
         self._ends: dict[int, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
-        self._draining = False
+        self._ending = False
         self._endpoint: Endpoint | None = None
         self._schedule = Schedule((0.0,))
         self._rate: Rate | None = None
         self._delivered_at: float | None = None
-        self._last_error: tuple[float, str, str] | None = None
-        self._duplicates = shared.metrics.duplicates.labels("lane")
+        self._last_error: tuple[float, AttemptError] | None = None
         shared.calls.lanes += 1
         shared.held_bytes.lanes += 1
         self.update(webhook)
@@ -152,7 +86,7 @@ class LaneRunner:
             self._schedule = schedule_of(spec.retry)
         except (Invalid, ValueError) as error:
             self._endpoint = None
-            self._last_error = self._shared.now(), "template", str(error)
+            self._last_error = self._shared.now(), AttemptError(ErrorCode.TEMPLATE, str(error))
             logger.error("webhook %s cannot be sent by this version: %s", spec.name, error)
         self._lane.concurrency = spec.delivery.concurrency
         self._lane.ordered = spec.delivery.order != "none"
@@ -167,57 +101,12 @@ class LaneRunner:
 
     def read(self, record: LaneRecord) -> None:
         """A record of the lane, in order for each partition; :meth:`go_on` after the last one of a batch."""
-        if self._draining:
-            return  # nor is any later one taken: the commit stays below it
-        inbox = self._inbox[record.partition]
-        if inbox or self._full(record.partition):
-            inbox.append(record)
-            if record.partition not in self._stopped:
-                self._stopped.add(record.partition)
-                self._shared.reading.pause([(record.topic, record.partition)])
-        else:
-            self._take(record)
+        if not self._ending:  # then no later one is taken either: the commit stays below it
+            self._intake.read(record)
 
-    def _full(self, partition: int) -> bool:
-        own = self._lane.bytes
-        return self._lane.full(partition) or (own > 0 and self._shared.held_bytes.allows(own) <= 0)
-
-    def _take(self, record: LaneRecord) -> None:
-        position = self._lane.partitions[record.partition].position
-        if record.offset < position:
-            logger.warning("%s/%d was cut: it was read to %d and goes on at %d", record.topic, record.partition, position, record.offset)
-        if record.value is None:
-            self._set_aside(record, DeadLetter(Reason.UNDECODABLE, "it has no value"))
-            return
-        try:
-            delivery = decode_delivery(record.value)
-        except BadRecord as error:
-            self._set_aside(record, DeadLetter(error.reason, error.detail))
-            return
-        if delivery.webhook_uid != self.taken.lane.uid:
-            # Matched for a webhook of this name that was deleted meanwhile: nobody waits for it.
-            logger.info("%s/%d/%d is of webhook %s, which is gone", record.topic, record.partition, record.offset, delivery.webhook_uid)
-            self._set_aside(record, None)
-            return
-        self._hold(Held(record.partition, record.offset, record.key, record.value, delivery))
-
-    def _hold(self, held: Held) -> None:
+    def _first_due(self) -> float:
         wait_s = self._schedule.wait_s(1, self._shared.rng)
-        held.due = self._shared.now() + wait_s if wait_s else 0.0
-        before = self._lane.bytes
-        seen = self._lane.take(held)
-        if seen is Seen.DUPLICATE:
-            self._duplicates.inc()
-        self._shared.held_bytes.used += self._lane.bytes - before
-
-    def _set_aside(self, record: LaneRecord, dead: DeadLetter | None) -> None:
-        entry = self._lane.set_aside(record.partition, record.offset)
-        if entry is None:
-            return
-        if dead is None:
-            self._lane.settled(record.partition, entry)
-        else:
-            self._spawn(self._bury(record, dead, entry))
+        return self._shared.now() + wait_s if wait_s else 0.0
 
     async def _bury(self, record: LaneRecord, dead: DeadLetter, entry: Entry) -> None:
         await self._dead_letter(record.partition, record.offset, record.key, record.value, dead)
@@ -227,8 +116,10 @@ class LaneRunner:
 
     def go_on(self) -> None:
         """Take in what waits and start what may start."""
-        if not self._draining:
-            self._refill()
+        if self._ending:
+            return
+        if self._intake.refill():
+            self._shared.blocked[self] = None
         for held in self._startable():
             self._spawn(self._work(held))
         self._arm()
@@ -236,7 +127,7 @@ class LaneRunner:
     def _startable(self, at_most: int | None = None) -> list[Held]:
         """What may be called now, counted as begun."""
         shared = self._shared
-        if self._draining or self.state is not LaneState.RUNNING or not shared.lease.held(uptime_s()):
+        if not self._may_start():
             return []
         now = shared.now()
         share = shared.calls.allows(self._lane.in_flight)
@@ -251,12 +142,15 @@ class LaneRunner:
             self._rate.started(len(found))
         return found
 
+    def _may_start(self) -> bool:
+        return not self._ending and self.state is LaneState.RUNNING and self._shared.lease.held(uptime_s())
+
     async def _work(self, held: Held) -> None:
         while True:
             await self._attempt(held)
             self._shared.calls.used -= 1  # a call that is cancelled is counted off in close
             self._shared.freed()
-            if self._stopped:
+            if self._intake.stopped:
                 self.go_on()
             following = self._startable(1)
             if not following:
@@ -265,7 +159,9 @@ class LaneRunner:
 
     async def _attempt(self, held: Held) -> None:
         shared, webhook, schedule, endpoint = self._shared, self.webhook, self._schedule, self._endpoint
-        assert endpoint is not None  # else nothing is startable  # noqa: S101
+        if endpoint is None:  # edited since it was started
+            self._lane.give_back(held)
+            return
         started, began = shared.now(), uptime_s()
         request = prepare(held.delivery, endpoint, offset=self._place(held), attempt=held.attempt, now=started)
         result = await shared.sender.send(request, timeout_s=webhook.current.spec.delivery.timeout_seconds)
@@ -300,7 +196,7 @@ class LaneRunner:
             self._metrics.delivered(ended - held.delivery.change.appended_us / 1_000_000)
             self._delivered_at = ended
         elif (error := error_of(result)) is not None:
-            self._last_error = ended, error.code.value, error.detail
+            self._last_error = ended, error
         attempt = attempt_of(
             held.delivery, self.taken.lane.webhook, request, result, decision,
             offset=self._place(held), attempt=held.attempt, started=started, ended=ended, rng=self._shared.rng,
@@ -325,25 +221,15 @@ class LaneRunner:
             [Record(self._shared.webhooks_topic, status_key(current.name), encode_status(status), partition=0)]
         )
 
-    def _refill(self) -> None:
-        """Into the window what waits before it; then, once there is room worth a fetch, read on."""
-        for partition in list(self._stopped):
-            inbox = self._inbox[partition]
-            while inbox and not self._full(partition):
-                self._take(inbox.popleft())
-            if not inbox and self._lane.thin(partition):
-                self._stopped.discard(partition)
-                self._shared.reading.resume([(self.taken.lane.topic, partition)])
-            elif inbox and not self._lane.full(partition):
-                self._shared.blocked[self] = None  # it is the others who hold so much
-
     def _arm(self) -> None:
         """Wake up when the next retry is due, or the rate allows the next call."""
+        if not self._may_start():
+            return  # whatever changes that makes the lane go on
         now = self._shared.now()
         due = self._lane.next_due
         if self._rate is not None and self._lane.has_ready and not self._rate.allowed(now):
             due = min(self._rate.due(now), due or float("inf"))
-        if due is None or self._draining or self.state is not LaneState.RUNNING:
+        if due is None:
             return
         if self._timer is not None:
             if self._timer_due <= due:
@@ -386,16 +272,16 @@ class LaneRunner:
 
     async def drain(self, timeout_s: float) -> list[Commit]:
         """Start nothing more; finish what is under way within the time, abandon the rest; then say what to commit."""
-        self._draining = True
+        self._ending = True
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=timeout_s)
-        await self._abandon()
+        self._stop_tasks()
+        await self.halted()
         return self.commits()
 
-    async def close(self) -> None:
-        """It is not ours any more: nothing of it may be sent, nothing is kept."""
-        self._draining = True
-        await self._abandon()
+    def halt(self) -> None:
+        """It is not ours any more: at once, nothing of it is sent, and nothing of what is shared is used."""
+        self._stop_tasks()
         shared = self._shared
         shared.blocked.pop(self, None)
         shared.calls.used -= self._lane.in_flight
@@ -404,20 +290,24 @@ class LaneRunner:
         shared.held_bytes.lanes -= 1
         self._metrics.remove()
 
-    async def _abandon(self) -> None:
+    async def halted(self) -> None:
+        """Until the connections of what was under way are closed."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+    def _stop_tasks(self) -> None:
+        self._ending = True
         if self._timer is not None:
             self._timer.cancel()
         for task in self._tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(set(self._tasks))
 
     # For people.
 
     @property
     def stopped_places(self) -> list[Place]:
         """The partitions that are not read for now: the consumer does not know their end."""
-        return [(self.taken.lane.topic, partition) for partition in self._stopped]
+        return self._intake.stopped
 
     def ends_at(self, partition: int, end: int) -> None:
         """The offset after the last record of the partition, as Kafka has it."""
@@ -425,12 +315,12 @@ class LaneRunner:
 
     def show(self) -> None:
         """Set the gauges."""
-        lag = sum(self._lag(partition) for partition in self._inbox)
+        lag = sum(self._lag(partition) for partition in self._lane.partitions)
         self._metrics.shows(self.state, lag=lag, in_flight=self._lane.in_flight)
 
     def items(self) -> list[dict[str, Any]]:
         """The items of ``GET /v1/lanes``, one a partition."""
-        return [self._item(partition) for partition in sorted(self._inbox)]
+        return [self._item(partition) for partition in sorted(self._lane.partitions)]
 
     def _item(self, partition: int) -> dict[str, Any]:
         offsets = self._lane.partitions[partition]
@@ -448,14 +338,12 @@ class LaneRunner:
             "breaker": "closed",
             "nextProbeAt": None,
             "lastDeliveredAt": _time(self._delivered_at),
-            "lastError": None if error is None else {"at": _time(error[0]), "code": error[1], "detail": error[2]},
+            "lastError": None if error is None else {"at": _time(error[0]), "code": error[1].code.value, "detail": error[1].detail},
             "worker": self._shared.worker,
         }
 
     def _end(self, partition: int) -> int:
-        inbox = self._inbox[partition]
-        read = inbox[-1].offset + 1 if inbox else self._lane.partitions[partition].position
-        return max(self._ends.get(partition, 0), read)
+        return max(self._ends.get(partition, 0), self._intake.read_to(partition))
 
     def _lag(self, partition: int) -> int:
         offsets = self._lane.partitions[partition]

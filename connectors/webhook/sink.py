@@ -14,8 +14,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,58 +22,25 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from connectors.kafka.admin import offsets
 from connectors.kafka.compacted import CompactedReader
-from connectors.kafka.config import KafkaConfig
 from connectors.kafka.errors import KafkaRefused, KafkaUnavailable
+from connectors.webhook.config import SinkConfig
 from connectors.webhook.http import Sender
 from connectors.webhook.lease import Lease, uptime_s
 from connectors.webhook.metrics import SinkMetrics
+from connectors.webhook.ownership import Commit, KnownLane, LaneRecord, Place, Taken
 from connectors.webhook.rates import Share
-from connectors.webhook.runner import AttemptsProducer, LaneRunner, Producer, Shared
-from connectors.webhook.slots import Commit, KnownLane, LaneRecord, Place, Slots, Taken
+from connectors.webhook.runner import LaneRunner
+from connectors.webhook.shared import AttemptsProducer, Producer, Shared
+from connectors.webhook.slots import Slots
 from schemas.errors import BadRecord
 from schemas.registry import Registry
-from schemas.topics import Topics
+
+__all__ = ["Sink", "SinkConfig"]
 
 logger = logging.getLogger(__name__)
 
 START_S_MAX = 60.0
 ENDS_EVERY_S = 5.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SinkConfig:
-    """
-    What a sink is told.
-
-    Args:    worker: the address at which this process answers ``GET /lanes``; the API finds it by the client id made from it.
-             in_flight_max: calls at a time, over all lanes.
-             held_bytes_max: memory of deliveries on the way, over all lanes, about.
-             commit_s: between two commits; what was delivered since the last one comes again after a crash.
-             drain_s: how long a lane that is given up may finish what is under way; well below half the session timeout.
-    Raises:  ValueError.
-    """
-
-    kafka: KafkaConfig
-    topics: Topics
-    worker: str
-    version: str
-    in_flight_max: int = 1_024
-    held_bytes_max: int = 256 * 1024 * 1024
-    session_timeout_s: float = 30.0
-    commit_s: float = 0.5
-    drain_s: float = 8.0
-
-    def __post_init__(self) -> None:
-        for name in ("in_flight_max", "held_bytes_max", "commit_s"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, it must be above 0")
-        if not 2 * max(self.commit_s, self.drain_s) < self.session_timeout_s:
-            raise ValueError(f"commit_s and drain_s must be below half of session_timeout_s, which is {self.session_timeout_s}")
-
-    @property
-    def client_id(self) -> str:
-        """How the group knows this process."""
-        return f"livehook-sink@{self.worker}"
 
 
 class Sink:
@@ -143,9 +109,9 @@ class Sink:
         regularly = [self._regularly(self._config.commit_s, self._commit), self._regularly(ENDS_EVERY_S, self._ask_ends)]
         try:
             reader.start()
-            await reader.wait_ready_async(START_S_MAX)
-            self._slots.start()
-            await self._stopping.wait()
+            if await self._unless_stopped(reader.wait_ready_async(START_S_MAX)):
+                self._slots.start()
+                await self._stopping.wait()
         finally:
             for task in regularly:
                 task.cancel()
@@ -155,6 +121,17 @@ class Sink:
             await asyncio.gather(*self._closing)
         if self._failure is not None:
             raise self._failure
+
+    async def _unless_stopped(self, wait: Coroutine[Any, Any, None]) -> bool:
+        """Whether the wait has ended before :meth:`stop` was called."""
+        waiting, stopping = asyncio.create_task(wait), asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not waiting.done():
+            waiting.cancel()
+            return False
+        waiting.result()
+        return True
 
     # What webhooks there are.
 
@@ -219,7 +196,7 @@ class Sink:
             runner.go_on()
         self._slots.handled(records)
 
-    async def drain(self, webhooks: Sequence[str], timeout_s: float) -> Sequence[Commit]:
+    async def drain(self, webhooks: Sequence[str], timeout_s: float) -> list[Commit]:
         """Finish what is under way in these lanes and say what to commit."""
         drained = await asyncio.gather(*(self._runners[name].drain(timeout_s) for name in webhooks if name in self._runners))
         return [commit for commits in drained for commit in commits]
@@ -293,7 +270,8 @@ class Sink:
             runner = self._runners.pop(name, None)
             if runner is not None:
                 del self._by_topic[runner.taken.lane.topic]
-                task = asyncio.create_task(runner.close())
+                runner.halt()
+                task = asyncio.create_task(runner.halted())
                 self._closing.add(task)
                 task.add_done_callback(self._ended)
 

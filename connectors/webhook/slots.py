@@ -3,9 +3,8 @@ Which lanes this process has, and the one consumer that reads them all: a thread
 
 The consumer subscribes to ``slots``, a topic of empty partitions, and gives itself, next to the slots that the group assigns, the lanes
 that hash to them. So a new lane needs no rebalance, and commits are fenced by the group's generation all the same. In: records of lanes,
-rebalances. Out: calls into the event loop (:class:`Events`), in the order in which things happened here. Called by sink.py.
+rebalances. Out: calls into the event loop (:class:`ownership.Events`), in the order in which things happened here. Called by sink.py.
 
-A commit during a rebalance is refused (ILLEGAL_GENERATION, REBALANCE_IN_PROGRESS); it is no error: the next one holds it too.
 Source: docs/explanation/lanes.md; KIP-429 (incremental cooperative rebalancing).
 """
 
@@ -15,23 +14,21 @@ import asyncio
 import logging
 import threading
 import time
-import zlib
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from connectors.kafka.config import KafkaConfig
-from connectors.kafka.errors import KafkaUnavailable, mapped, passes
-from connectors.webhook.lease import uptime_s
-from connectors.webhook.offsets import BadMetadata, Start, decode
+from connectors.kafka.errors import mapped, passes
+from connectors.webhook.commits import ABSENT, Commits, commit_now
+from connectors.webhook.offsets import Start
+from connectors.webhook.ownership import Commit, Events, KnownLane, LaneRecord, Place, Taken, slot_of, start_of
 from schemas.errors import Fatal
 
 logger = logging.getLogger(__name__)
 
-COMMIT_LANES_MAX = 100  # a commit call with more of our metadata is refused
 BATCH_RECORDS_MAX = 256
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 HANDED_RECORDS_MAX = 2_048
@@ -41,89 +38,7 @@ ENDS_EVERY_S = 1.0
 LEADERS_TIMEOUT_S = 2.0
 COMMITTED_TIMEOUT_S = 10.0
 COMMITTED_TRIES = 6
-REFUSED_FOR_NOW = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS, KafkaError.UNKNOWN_MEMBER_ID})
-ABSENT = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
-
-T = TypeVar("T")
-Place = tuple[str, int]
-"""Topic and partition."""
-
-
-class KnownLane(msgspec.Struct, frozen=True):
-    """A lane that exists: the topic of a webhook's deliveries."""
-
-    webhook: str
-    uid: str
-    topic: str
-    partitions: int
-
-
-class Taken(msgspec.Struct, frozen=True):
-    """A lane that is ours now, and where each of its partitions goes on."""
-
-    lane: KnownLane
-    starts: Mapping[int, Start]
-
-
-class Commit(msgspec.Struct, frozen=True):
-    """What is to be committed for a partition; ``version`` is the committer's own, to know it again."""
-
-    topic: str
-    partition: int
-    offset: int
-    metadata: str
-    version: int = 0
-
-
-class LaneRecord(msgspec.Struct, frozen=True, gc=False):
-    """A record of a lane as it was read."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-
-    @property
-    def size(self) -> int:
-        """Bytes of the value."""
-        return len(self.value or b"")
-
-
-class Events(Protocol):
-    """What the thread tells the event loop; each call happens there, one after the other."""
-
-    def rebalanced(self) -> None:
-        """The group's slots were given out anew, whether ours have changed or not."""
-
-    def taken(self, lanes: Sequence[Taken]) -> None:
-        """These are ours from now on."""
-
-    def records(self, records: Sequence[LaneRecord]) -> None:
-        """Read, in order for each partition; to be answered with :meth:`Slots.handled`."""
-
-    async def drain(self, webhooks: Sequence[str], timeout_s: float) -> Sequence[Commit]:
-        """These are about to be given up: start nothing more, finish within the time what is under way, say what to commit."""
-
-    def given_up(self, webhooks: Sequence[str]) -> None:
-        """These are not ours any more; nothing of them may be sent."""
-
-    def lost(self) -> None:
-        """The group has gone on without us: nothing may be sent or committed."""
-
-    def committed(self, commits: Sequence[Commit], sent: float) -> None:
-        """Acknowledged; ``sent`` is when it was sent, by :func:`lease.uptime_s`. Empty: only that we are a member still."""
-
-    def ends(self, ends: Mapping[Place, int]) -> None:
-        """The offset after the last record of each partition, as far as is known."""
-
-    def failed(self, error: BaseException) -> None:
-        """The thread has ended and reads no more."""
-
-
-def slot_of(webhook: str, slots: int) -> int:
-    """The slot that a webhook's lane belongs to; must never change."""
-    return zlib.crc32(webhook.encode()) % slots
+DRAIN_SLACK_S = 5.0
 
 
 class Slots:
@@ -149,9 +64,9 @@ class Slots:
         self._slots_topic, self._slots = slots_topic, slots
         self._drain_s = drain_s
         self._loop = asyncio.get_running_loop()
-        self._consumer = Consumer(
-            config.librdkafka() | _consumer_settings(group, client_id, session_timeout_s) | {"on_commit": self._on_commit}
-        )
+        self._commits = Commits(slots_topic, lambda commits, sent: self._tell(events.committed, commits, sent))
+        settings = config.librdkafka() | _consumer_settings(group, client_id, session_timeout_s)
+        self._consumer = Consumer(settings | {"on_commit": self._commits.answered, "error_cb": self._on_error}, logger=logger)
         self._thread = threading.Thread(target=self._run, name="slots", daemon=True)
         self._stopping = threading.Event()
         self._drain_at_end = False
@@ -164,9 +79,6 @@ class Slots:
         self._lanes: dict[str, KnownLane] = {}
         self._leaderless: list[str] = []  # topics of lanes that are new here
         self._ours: set[Place] = set()
-        self._wanted: dict[Place, Commit] = {}
-        self._commit_asked = False
-        self._sent: tuple[float, list[Commit]] | None = None  # the one commit under way
         self._ends_due = 0.0
         self._absent: set[str] = set()
 
@@ -180,14 +92,13 @@ class Slots:
         """All lanes there are, by webhook: new ones of our slots are taken, those that are gone are given up."""
         self._commands.append(lambda: self._learn(lanes))
 
-    def commit(self, commits: Iterable[Commit]) -> None:
+    def commit(self, commits: Sequence[Commit]) -> None:
         """
         Commit soon; a newer commit of a partition replaces one that has not been sent. Without any, only ask whether we are a member.
 
         What is refused is forgotten: who has not heard of :meth:`Events.committed` asks again.
         """
-        fresh = {(commit.topic, commit.partition): commit for commit in commits}
-        self._commands.append(lambda: self._want(fresh))
+        self._commands.append(lambda: self._commits.want(one for one in commits if (one.topic, one.partition) in self._ours))
 
     def pause(self, places: Sequence[Place]) -> None:
         """Read no more of these until resumed; what is on the way still comes."""
@@ -227,13 +138,15 @@ class Slots:
             self._consumer.close()
         except Exception as error:  # noqa: BLE001  whatever it is, the sink must not go on without its consumer
             self._tell(self._events.failed, error)
+            self._lanes.clear()
+            self._consumer.close()
 
     def _obey(self) -> None:
         while self._commands:
             self._commands.popleft()()
         if self._leaderless:
             self._learn_leaders()
-        self._send_commit()
+        self._commits.send(self._consumer, self._mine)
         if time.monotonic() >= self._ends_due:
             self._ends_due = time.monotonic() + ENDS_EVERY_S
             self._tell(self._events.ends, {place: end for place in self._ours if (end := self._end(place)) >= 0})
@@ -304,19 +217,16 @@ class Slots:
         new = [lane for name, lane in self._known.items() if name not in self._lanes and slot_of(name, self._slots) in self._mine]
         if not new:
             return
-        places = [TopicPartition(topic, partition) for topic, partition in self._places(new)]
-        found = {(at.topic, at.partition): at for at in self._committed(places)}
-        taken = [
-            Taken(lane, {partition: start_of(lane, found[lane.topic, partition]) for partition in range(lane.partitions)}) for lane in new
-        ]
+        places = [place for lane in new for place in lane.places]
+        starts = self._starts(places, {place: lane for lane in new for place in lane.places})
+        taken = [Taken(lane, {partition: starts[topic, partition] for topic, partition in lane.places}) for lane in new]
         self._lanes |= {lane.webhook: lane for lane in new}
-        self._ours.update(self._places(new))
+        self._ours.update(places)
         self._tell(self._events.taken, taken)
-        self._consumer.incremental_assign(
-            [TopicPartition(each.lane.topic, partition, start.offset) for each in taken for partition, start in each.starts.items()]
-        )
-        self._consumer.resume(places)  # one that was paused when it was ours before
+        self._consumer.incremental_assign([TopicPartition(*place, starts[place].offset) for place in places])
+        self._consumer.resume([TopicPartition(*place) for place in places])  # one may have been paused when it was ours before
         self._leaderless += [lane.topic for lane in new]
+        self._absent -= {lane.topic for lane in new}
 
     def _learn_leaders(self) -> None:
         """
@@ -330,26 +240,27 @@ class Slots:
         except KafkaException as error:
             logger.info("the leaders of %d lanes are not known yet: %s", len(topics), error)
 
-    def _committed(self, places: list[TopicPartition]) -> list[TopicPartition]:
-        for tries in range(1, COMMITTED_TRIES + 1):
+    def _starts(self, places: list[Place], lanes: Mapping[Place, KnownLane]) -> dict[Place, Start]:
+        tries = 0
+        while True:
+            tries += 1
             try:
-                return self._consumer.committed(places, timeout=COMMITTED_TIMEOUT_S)
+                committed = self._consumer.committed([TopicPartition(*place) for place in places], timeout=COMMITTED_TIMEOUT_S)
+                return {(at.topic, at.partition): start_of(lanes[at.topic, at.partition], at) for at in committed}
             except KafkaException as error:
                 reason = error.args[0]
                 if not passes(reason) or tries == COMMITTED_TRIES:
                     raise mapped(reason, "read the committed offsets of the lanes") from error
                 logger.info("the committed offsets are not there yet: %s", reason.str())
-        raise KafkaUnavailable("cannot read the committed offsets of the lanes")
 
     def _give_up(self, names: list[str]) -> None:
         """In order: drained, committed, unassigned."""
         if not names:
             return
         try:
-            asked = asyncio.run_coroutine_threadsafe(_list(self._events.drain(names, self._drain_s)), self._loop)
-            commits = asked.result(timeout=self._drain_s + 5.0)
-            for first in range(0, len(commits), COMMIT_LANES_MAX):
-                self._consumer.commit(offsets=_offsets(commits[first : first + COMMIT_LANES_MAX]), asynchronous=False)
+            asked = asyncio.run_coroutine_threadsafe(self._events.drain(names, self._drain_s), self._loop)
+            commits = asked.result(timeout=self._drain_s + DRAIN_SLACK_S)
+            commit_now(self._consumer, commits)
         except (KafkaException, TimeoutError) as error:
             logger.warning("%d lanes are given up without their last commit; some deliveries will be repeated: %s", len(names), error)
         self._drop(names)
@@ -357,48 +268,14 @@ class Slots:
     def _drop(self, names: list[str]) -> None:
         if not names:
             return
-        lanes = [self._lanes.pop(name) for name in names]
-        self._ours.difference_update(self._places(lanes))
-        for place in self._places(lanes):
-            self._wanted.pop(place, None)
+        places = [place for name in names for place in self._lanes.pop(name).places]
+        self._ours.difference_update(places)
+        self._commits.forget(places)
         self._tell(self._events.given_up, names)
-        self._consumer.incremental_unassign([TopicPartition(topic, partition) for topic, partition in self._places(lanes)])
-
-    def _places(self, lanes: Iterable[KnownLane]) -> list[Place]:
-        return [(lane.topic, partition) for lane in lanes for partition in range(lane.partitions)]
+        self._consumer.incremental_unassign([TopicPartition(*place) for place in places])
 
     def _each(self, act: Callable[[list[TopicPartition]], None], places: Sequence[Place]) -> None:
         act([TopicPartition(*place) for place in places if place in self._ours])
-
-    # Commits.
-
-    def _want(self, fresh: Mapping[Place, Commit]) -> None:
-        self._wanted |= {place: commit for place, commit in fresh.items() if place in self._ours}
-        self._commit_asked = True
-
-    def _send_commit(self) -> None:
-        if self._sent is not None or not self._commit_asked or not self._mine:
-            return
-        commits = [self._wanted.pop(place) for place in list(self._wanted)[: COMMIT_LANES_MAX - 1]]
-        # A slot beside the lanes: it is always there and always ours, so its acknowledgement says that we are a member of the group.
-        member = TopicPartition(self._slots_topic, min(self._mine), 0)
-        self._sent = uptime_s(), commits
-        self._commit_asked = bool(self._wanted)
-        self._consumer.commit(offsets=[member, *_offsets(commits)], asynchronous=True)
-
-    def _on_commit(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
-        if self._sent is None:
-            return  # a commit of _give_up, whose caller knows
-        sent, commits = self._sent
-        self._sent = None
-        if error is not None and error.code() not in ABSENT:
-            level = logging.INFO if error.code() in REFUSED_FOR_NOW or passes(error) else logging.WARNING
-            logger.log(level, "a commit was refused and is tried again: %s", error.str())
-            return
-        refused = {(at.topic, at.partition) for at in offsets if at.error is not None}
-        if any(topic == self._slots_topic for topic, _ in refused):
-            return
-        self._tell(self._events.committed, [commit for commit in commits if (commit.topic, commit.partition) not in refused], sent)
 
     # The rest.
 
@@ -426,28 +303,6 @@ class Slots:
             self._loop.call_soon_threadsafe(event, *what)
 
 
-def start_of(lane: KnownLane, committed: TopicPartition) -> Start:
-    """Where a partition goes on; what cannot be read, or is of an older webhook, is never trusted to skip anything."""
-    if committed.offset < 0:
-        return Start()
-    if not committed.metadata:
-        logger.info("%s/%d goes on at %d, which somebody set by hand", lane.topic, committed.partition, committed.offset)
-        return Start(committed.offset)
-    try:
-        return decode(committed.offset, committed.metadata, lane.uid)
-    except BadMetadata as error:
-        logger.warning("%s/%d begins anew: the metadata of its commit cannot be used: %s", lane.topic, committed.partition, error)
-        return Start()
-
-
-def _offsets(commits: Sequence[Commit]) -> list[TopicPartition]:
-    return [TopicPartition(commit.topic, commit.partition, commit.offset, commit.metadata) for commit in commits]
-
-
-async def _list(drained: Coroutine[Any, Any, Sequence[T]]) -> list[T]:
-    return list(await drained)
-
-
 def _consumer_settings(group: str, client_id: str, session_timeout_s: float) -> dict[str, Any]:
     return {
         "group.id": group,
@@ -461,6 +316,8 @@ def _consumer_settings(group: str, client_id: str, session_timeout_s: float) -> 
         # A lane that is resumed is part of the next fetch; an idle fetch must not hold that up.
         "fetch.wait.max.ms": 100,
         "fetch.queue.backoff.ms": 10,
-        "queued.max.messages.kbytes": 64 * 1024,
+        "queued.max.messages.kbytes": 32 * 1024,
+        # A commit that a broker took with it is given up, and tried again, well before the default of a minute.
+        "socket.timeout.ms": 10_000,
         "topic.metadata.refresh.interval.ms": 30_000,
     }

@@ -42,6 +42,12 @@ def content_type(request: Request, accepted: tuple[str, ...]) -> str:
     return found
 
 
+def is_small(request: Request) -> bool:
+    """Whether the body is small for sure, unpacked."""
+    length = request.headers.get("content-length")
+    return length is not None and int(length) <= SMALL_BYTES_MAX and "content-encoding" not in request.headers
+
+
 async def read_json(request: Request, *, accepted: tuple[str, ...] = JSON_TYPES, empty: Any = None) -> Any:
     """
     The value of a small JSON body; ``empty`` when there is none and ``empty`` is given.

@@ -6,6 +6,7 @@ A body is checked as a whole before anything of it is produced; it is accepted w
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -26,6 +27,7 @@ from schemas.topics import Record
 
 DOCUMENTS_MAX = 10_000
 ERRORS_MAX = 100
+LARGE_AT_ONCE = 8  # each may take some 64 MiB while it is read
 
 NewId = Callable[[], str]
 
@@ -44,6 +46,7 @@ class Documents:
         self._producer = producer
         self._topic = topic
         self._new_id = new_id
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
 
     def router(self) -> APIRouter:
         """The routes."""
@@ -60,9 +63,13 @@ class Documents:
         """Upsert one document, an array or NDJSON."""
         collection, _ = _named(request)
         kind = bodies.content_type(request, (*bodies.JSON_TYPES, *bodies.NDJSON_TYPES))
-        body = await bodies.read_body(request)
-        parts, numbered = split_documents(body, ndjson=kind in bodies.NDJSON_TYPES)
-        return await self._accept(mutations_of(parts, collection, self._new_id, numbered=numbered))
+        is_ndjson = kind in bodies.NDJSON_TYPES
+        if bodies.is_small(request):
+            return await self._accept(self._read(await bodies.read_body(request), collection, is_ndjson))
+        async with self._large:
+            body = await bodies.read_body(request)
+            # In a thread: it takes up to half a second, in which the others are answered.
+            return await self._accept(await asyncio.to_thread(self._read, body, collection, is_ndjson))
 
     async def patch(self, request: Request) -> Response:
         """Upsert the document of this id."""
@@ -75,18 +82,26 @@ class Documents:
     async def delete(self, request: Request) -> Response:
         """Remove the document of this id."""
         collection, id_ = _named(request)
-        return await self._accept([(Mutation(Method.REMOVE, collection, id_text(id_)), id_)])
+        return await self._accept(self._records([(Mutation(Method.REMOVE, collection, id_text(id_)), id_)]))
 
     async def _write(self, request: Request, method: Method, accepted: tuple[str, ...]) -> Response:
         collection, id_ = _named(request)
         bodies.content_type(request, accepted)
         body = await bodies.read_body(request)
-        return await self._accept([_single(body, collection, method, id_)])
+        return await self._accept(self._records([_single(body, collection, method, id_)]))
 
-    async def _accept(self, mutations: Sequence[tuple[Mutation, Any]]) -> Response:
+    def _read(self, body: bytes, collection: str, is_ndjson: bool) -> tuple[list[Record], list[Any]]:
+        parts, numbered = split_documents(body, ndjson=is_ndjson)
+        return self._records(mutations_of(parts, collection, self._new_id, numbered=numbered))
+
+    def _records(self, mutations: Sequence[tuple[Mutation, Any]]) -> tuple[list[Record], list[Any]]:
         records = [Record(self._topic, mutation.key.encode(), encode_mutation(mutation)) for mutation, _ in mutations]
+        return records, [id_ for _, id_ in mutations]
+
+    async def _accept(self, found: tuple[list[Record], list[Any]]) -> Response:
+        records, ids = found
         await self._producer.send(records)
-        return bodies.json_response(Accepted(len(mutations), [id_ for _, id_ in mutations]), 202)
+        return bodies.json_response(Accepted(len(records), ids), 202)
 
 
 def split_documents(body: bytes, *, ndjson: bool) -> tuple[Sequence[bytes], bool]:

@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 ERRORS_MAX = 100  # more help nobody
+ERRORS_SHOWN = 10  # in the detail
 
 CODES: dict[str, tuple[int, str]] = {
     "malformed": (400, "Malformed JSON"),
@@ -72,7 +73,9 @@ class Problem(Exception):
 
 def invalid(error: Invalid, title: str | None = None) -> Problem:
     """The 422 that names every wrong field."""
-    return Problem("invalid", str(error), errors=error.errors, title=title)
+    fields = [one.field or "the input" for one in error.errors]
+    detail = str(error) if len(fields) == 1 else f"{len(fields)} fields are wrong: {', '.join(fields[:ERRORS_SHOWN])}"
+    return Problem("invalid", detail, errors=error.errors, title=title)
 
 
 def invalid_field(field: str, message: str) -> Problem:

@@ -105,7 +105,6 @@ def streams(*, port: Port = PORTS["streams"], new_epoch: bool = False, serving: 
     """
     from prometheus_client import ProcessCollector
 
-    from livehook import health
     from livehook.streams_role import StreamsRole
 
     folder = serving.dir / "streams"
@@ -113,7 +112,7 @@ def streams(*, port: Port = PORTS["streams"], new_epoch: bool = False, serving: 
     def make(found: Settings, address: str, fail: Fail) -> tuple[Role, ASGIApp]:
         role = StreamsRole(found, folder=folder, address=address, fail=fail, new_epoch=new_epoch)
         ProcessCollector(registry=role.registry)
-        return role, health.app(role.checks, registry=role.registry)
+        return role, role.app
 
     with locked(folder, wait_s=PREDECESSOR_S_MAX):
         return _run(serving.settings(), serving, port, make)

@@ -38,7 +38,7 @@ class Plan:
 
     seconds: float
     kills: Mapping[str, int]
-    rate_per_s: int = 150
+    rate_per_s: int = 80
     documents: int = 200
 
 
@@ -144,7 +144,7 @@ class Storm:
             if role.is_running:
                 continue
             if role.name not in self._restarts:
-                self.damage.fell.append(f"{now:.0f} s: {role.name}: {role.last_line()}")
+                self.damage.fell.append(f"{now:.0f} s: {role.name}: {role.last_words()}")
                 self._restarts[role.name] = now + FELL_DOWN_S
             elif self._restarts[role.name] <= now:
                 del self._restarts[role.name]

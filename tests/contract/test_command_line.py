@@ -1,4 +1,4 @@
-"""The command line as docs/reference/command-line.md has it: output, exit codes. On an API with a fake Kafka, in this process."""
+"""The command line as docs/reference/cli.md has it: output, exit codes. On an API with a fake Kafka, in this process."""
 
 import asyncio
 import io

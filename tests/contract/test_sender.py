@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import ssl
 import time
@@ -359,6 +360,15 @@ async def test_a_cancelled_call_leaves_no_connection(sender):
             await receiver.ended.wait()
 
 
+async def test_a_closed_sender_leaves_no_connection(sender):
+    """Idle connections end with it."""
+    async with Raw(OK).running() as receiver:
+        await sender.send(call(receiver.url), timeout_s=5)
+        await sender.close()
+        async with asyncio.timeout(5):
+            await receiver.ended.wait()
+
+
 async def test_a_certificate_nobody_vouches_for_is_refused(sender):
     """TLS is verified: a self-signed certificate ends the call before anything is sent."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -372,3 +382,45 @@ async def test_a_receiver_without_tls_is_told_apart(sender):
     """Plain HTTP where TLS was asked for."""
     async with Receiver() as receiver:
         assert ErrorCode.TLS == failed(await sender.send(call(receiver.url.replace("http:", "https:")), timeout_s=5)).code
+
+
+def garbled(rng: random.Random) -> bytes:
+    """An answer with up to three things wrong: a byte changed, added, a few gone, a header that does not belong, or cut."""
+    answer = bytearray(rng.choice(ANSWERS))
+    for _ in range(rng.randrange(4)):
+        at = rng.randrange(len(answer) + 1)
+        match rng.randrange(5):
+            case 0:
+                answer[at : at + 1] = rng.randbytes(1)
+            case 1:
+                answer[at:at] = rng.randbytes(1)
+            case 2:
+                del answer[at : at + rng.randrange(1, 8)]
+            case 3:
+                answer[at:at] = rng.choice(
+                    [b"\r\n", b"\0", b": ", b"content-length: 7\r\n", b"transfer-encoding: gzip, chunked\r\n", b"\xff\xfe"]
+                )
+            case _:
+                del answer[at:]
+    return bytes(answer)
+
+
+ANSWERS = [
+    OK,
+    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nx: y\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 503 X\r\nretry-after: 5\r\ncontent-length: 0\r\n\r\n",
+    b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n\x81\x01a",
+]
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_comes_the_outcome_is_typed(sender, seed):
+    """Answers with random damage, cut anywhere: an answer or a failure of the way, never an exception, and no task is left behind."""
+    rng = random.Random(seed)
+    tasks = len(asyncio.all_tasks())
+    for _ in range(100):
+        answer = garbled(rng)
+        cut = rng.randrange(len(answer) + 1)
+        found = await answer_to(sender, answer[:cut], answer[cut:], end="close", timeout_s=2)
+        assert isinstance(found, Response) or found.code in {ErrorCode.RESET, ErrorCode.PROTOCOL, ErrorCode.TIMEOUT, ErrorCode.TOO_LARGE}
+    assert tasks == len(asyncio.all_tasks())

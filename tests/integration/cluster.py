@@ -8,6 +8,7 @@ Used by the tests of crashes, owners and the whole way; logs of a failed test ar
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -33,7 +34,8 @@ END_S = 30.0
 POLL_S = 0.05
 ASK_S = 5.0
 PUT_S = 60.0
-TAIL_BYTES = 4_000
+TAIL_BYTES = 8_000
+WORDS_MAX = 400
 PARTITIONS = 4
 
 
@@ -65,6 +67,12 @@ class Role:
         with self.log.open("ab") as output:
             command = [sys.executable, "-m", "livehook", *self._arguments, "--dir", str(self.folder)]
             self._process = TiedProcess(command, cwd=self.folder, env=self._environment, output=output, grace_s=1)
+
+    @property
+    def pid(self) -> int:
+        """Of its present life."""
+        assert self._process is not None, f"{self.name} was not started"
+        return self._process.pid
 
     @property
     def is_running(self) -> bool:
@@ -132,9 +140,14 @@ class Role:
         data = self.log.read_bytes()
         return f"--- {self.name} ({self.log})\n{data[-TAIL_BYTES:].decode(errors='replace')}"
 
-    def last_line(self) -> str:
-        """The last thing that it wrote."""
-        return (self.log_tail().strip().splitlines() or [""])[-1]
+    def last_words(self) -> str:
+        """Why it ended: the last thing that it wrote, of an exception the last line."""
+        line = (self.log_tail().strip().splitlines() or [""])[-1]
+        try:
+            record = json.loads(line)
+        except ValueError:
+            return line[-WORDS_MAX:]
+        return f"{record['event']} {record.get('exception', '').strip().splitlines()[-1:]}"[:WORDS_MAX]
 
     def _send(self, number: signal.Signals) -> None:
         assert self._process is not None, f"{self.name} was not started"

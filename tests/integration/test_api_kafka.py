@@ -34,7 +34,7 @@ def settings(kafka, topic_prefix):
 @asynccontextmanager
 async def running(settings):
     """An API, started, and a client of it."""
-    failures = []
+    failures: list[BaseException] = []
     role = ApiRole(settings, address="http://127.0.0.1:8080", fail=failures.append)
     await role.start()
     try:
@@ -120,6 +120,7 @@ async def test_another_start_knows_the_webhooks_and_finishes_what_was_cut_off(se
     cut_off = planned(
         Wanted(WebhookSpec("late", WEBHOOK["url"], ("people",))), present=None, newest=None, now_us=1, new_uid="u", new_secret="s"
     )
+    assert cut_off is not None
     async with running(settings) as (role, client):
         await client.put("/v1/webhooks/adults", json=WEBHOOK)
         await role._producer.send([Record(topics.webhooks.name, cut_off.key.encode(), encode_revision(cut_off), partition=0)])

@@ -76,7 +76,7 @@ class Supervisor:
         while not self._over.wait(0.2):
             for role in self._roles:
                 if not role.is_running:
-                    self.ended.append(f"{role.name}: {role.last_line()}")
+                    self.ended.append(f"{role.name}: {role.last_words()}")
                     role.start()
 
 

@@ -17,9 +17,10 @@ from prometheus_client import CollectorRegistry
 from connectors.kafka.admin import committed_offsets, delete_topic, ensure_topics, offsets
 from connectors.kafka.producer import Producer
 from connectors.kafka.reading import read_partition
+from connectors.webhook.config import SinkConfig
 from connectors.webhook.http import HttpxSender
 from connectors.webhook.signature import new_secret
-from connectors.webhook.sink import Sink, SinkConfig
+from connectors.webhook.sink import Sink
 from connectors.webhook.testing import Answer, Call, Receiver
 from schemas.attempts import Attempt, ErrorCode, Outcome
 from schemas.changes import Change

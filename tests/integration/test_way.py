@@ -29,7 +29,7 @@ from schemas.mutations import DOCUMENT_BYTES_MAX, METADATA_BYTES_MAX, Method, Mu
 from schemas.records import encode_mutation
 from tests.broker import Broker
 from tests.chaos.checker import Webhook, check
-from tests.integration.cluster import Cluster
+from tests.integration.cluster import Cluster, wait_until
 from tests.integration.recorder import Recorder, Writer, arrival_of
 from tests.integration.topics import headers_of, id_at, records
 
@@ -378,9 +378,5 @@ def dead_letters(cluster: Cluster) -> dict[str, DeadLetter]:
 
 def wait_for_dead_letters(cluster: Cluster, sources: set[str]) -> dict[str, DeadLetter]:
     """All there are, once those are among them. Raises TimeoutError."""
-    deadline = time.monotonic() + ARRIVE_S
-    while not sources <= (found := dead_letters(cluster)).keys():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{len(sources - found.keys())} dead letters are missing")
-        time.sleep(0.2)
-    return found
+    wait_until(lambda: sources <= dead_letters(cluster).keys(), ARRIVE_S, "some dead letters are missing")
+    return dead_letters(cluster)

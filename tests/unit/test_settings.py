@@ -69,7 +69,6 @@ def test_a_file_that_is_no_toml_is_refused(tmp_path):
         ("TOPIC_PREFIX", "a/b"),
         ("EGRESS_ALLOW", "10.0.0.0/33"),
         ("SCHEMA_REGISTRY_URL", "registry:8081"),
-        ("ACTIVITY_URL", "mysql://x"),
         ("API_TOKEN", "with space"),
         ("BOOTSTRAP_SERVERS", "nowhere"),
         ("KAFKA_SECURITY_PROTOCOL", "TLS"),
@@ -116,7 +115,7 @@ def test_secrets_are_not_in_messages_or_representations(tmp_path):
         load({}, environment={"LIVEHOOK_API_TOKEN": "hidden value"}, folder=tmp_path)
 
     assert "hidden" not in str(refused.value)
-    assert "hidden" not in repr(Settings(api_token="hidden", kafka_sasl_password="hidden", activity_url="hidden"))
+    assert "hidden" not in repr(Settings(api_token="hidden", kafka_sasl_password="hidden"))
 
 
 def test_values_of_toml_keep_their_types(tmp_path):

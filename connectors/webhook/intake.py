@@ -1,0 +1,131 @@
+"""
+Records into a lane's window, and the consumer stopped while there is no room: what came before it has stopped waits here, in order.
+
+Shell; runs in the event loop. Called by runner.py.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from prometheus_client import Counter
+
+from connectors.webhook.lanes import Held, Lane
+from connectors.webhook.offsets import Entry, Seen
+from connectors.webhook.ownership import KnownLane, LaneRecord, Place
+from connectors.webhook.rates import Share
+from connectors.webhook.retry import DeadLetter
+from connectors.webhook.shared import Reading
+from schemas.deliveries import Delivery
+from schemas.errors import BadRecord, Reason
+from schemas.records import decode_delivery
+
+logger = logging.getLogger(__name__)
+
+Bury = Callable[[LaneRecord, DeadLetter, Entry], None]
+"""Puts a record that is no delivery into the dead letters, and then settles its entry."""
+
+
+class Intake:
+    """
+    Args:  held_bytes: of all lanes.
+           due: when a delivery that is read now may first be sent; 0 for at once.
+           bury: see :data:`Bury`.
+    """
+
+    def __init__(
+        self,
+        known: KnownLane,
+        lane: Lane,
+        *,
+        reading: Reading,
+        held_bytes: Share,
+        duplicates: Counter,
+        due: Callable[[], float],
+        bury: Bury,
+    ) -> None:
+        self._known, self._lane = known, lane
+        self._reading, self._held_bytes, self._duplicates = reading, held_bytes, duplicates
+        self._due, self._bury = due, bury
+        self._waiting: dict[int, deque[LaneRecord]] = {partition: deque() for _, partition in known.places}
+        self._stopped: set[int] = set()
+
+    @property
+    def stopped(self) -> list[Place]:
+        """The partitions that are not read on for now."""
+        return [(self._known.topic, partition) for partition in self._stopped]
+
+    def read_to(self, partition: int) -> int:
+        """The offset after the last record that came."""
+        waiting = self._waiting[partition]
+        return waiting[-1].offset + 1 if waiting else self._lane.partitions[partition].position
+
+    def read(self, record: LaneRecord) -> None:
+        """The next record of its partition."""
+        waiting = self._waiting[record.partition]
+        if not waiting and not self._full(record.partition):
+            self._take(record)
+            return
+        waiting.append(record)
+        if record.partition not in self._stopped:
+            self._stopped.add(record.partition)
+            self._reading.pause([(record.topic, record.partition)])
+
+    def refill(self) -> bool:
+        """
+        Into the window what waits before it; then, once there is room worth a fetch, read on.
+
+        Returns:  whether something waits only because the other lanes hold so much.
+        """
+        crowded_out = False
+        for partition in list(self._stopped):
+            waiting = self._waiting[partition]
+            while waiting and not self._full(partition):
+                self._take(waiting.popleft())
+            if waiting:
+                crowded_out |= not self._lane.full(partition)
+            elif self._lane.thin(partition):
+                self._stopped.discard(partition)
+                self._reading.resume([(self._known.topic, partition)])
+        return crowded_out
+
+    def _full(self, partition: int) -> bool:
+        own = self._lane.bytes
+        return self._lane.full(partition) or (own > 0 and not self._held_bytes.allows(own))
+
+    def _take(self, record: LaneRecord) -> None:
+        position = self._lane.partitions[record.partition].position
+        if record.offset < position:
+            logger.warning("%s/%d was cut: it was read to %d and goes on at %d", record.topic, record.partition, position, record.offset)
+        try:
+            delivery = _delivery(record)
+        except BadRecord as error:
+            entry = self._lane.set_aside(record.partition, record.offset)
+            if entry is not None:
+                self._bury(record, DeadLetter(error.reason, error.detail), entry)
+            return
+        if delivery.webhook_uid == self._known.uid:
+            self._hold(Held(record.partition, record.offset, record.key, record.value or b"", delivery, self._due()))
+        else:
+            self._pass_over(record, delivery)
+
+    def _hold(self, held: Held) -> None:
+        before = self._lane.bytes
+        if self._lane.take(held) is Seen.DUPLICATE:
+            self._duplicates.inc()
+        self._held_bytes.used += self._lane.bytes - before
+
+    def _pass_over(self, record: LaneRecord, delivery: Delivery) -> None:
+        """Matched for a webhook of this name that was deleted meanwhile: nobody waits for it."""
+        logger.info("%s/%d/%d is of webhook %s, which is gone", record.topic, record.partition, record.offset, delivery.webhook_uid)
+        entry = self._lane.set_aside(record.partition, record.offset)
+        if entry is not None:
+            self._lane.settled(record.partition, entry)
+
+
+def _delivery(record: LaneRecord) -> Delivery:
+    if record.value is None:
+        raise BadRecord(Reason.UNDECODABLE, "it has no value")
+    return decode_delivery(record.value)

@@ -1,0 +1,353 @@
+"""Rules of a lane at work, with a sender, a producer and a consumer that do what the test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from connectors.webhook.calls import Failure, Request, Response
+from connectors.webhook.lease import Lease, uptime_s
+from connectors.webhook.metrics import SinkMetrics
+from connectors.webhook.offsets import Start, decode
+from connectors.webhook.ownership import KnownLane, LaneRecord, Taken
+from connectors.webhook.rates import Share
+from connectors.webhook.runner import LaneRunner
+from connectors.webhook.shared import Shared
+from connectors.webhook.signature import new_secret
+from schemas.attempts import ErrorCode
+from schemas.changes import Change
+from schemas.deliveries import Delivery, Match
+from schemas.positions import Origin
+from schemas.records import decode_attempt, decode_webhooks, encode_delivery
+from schemas.registry import Webhook
+from schemas.topics import Record
+from schemas.webhooks import DeliverySettings, Payload, Retry, Secret, State, WebhookRevision, WebhookSpec, WebhookStatus
+
+TOPIC = "livehook.deliveries.one"
+
+
+class World:
+    """Everything around one or more lanes."""
+
+    def __init__(self, *, calls: int = 100, held_bytes: int = 10_000_000) -> None:
+        self.calls: list[Request] = []
+        self.called = asyncio.Event()
+        self.open: list[tuple[Request, asyncio.Future[Response | Failure]]] = []
+        self.written: list[Record] = []
+        self.attempts: list[Record] = []
+        self.writing = asyncio.Event()
+        self.writing.set()
+        self.stopped: list[str] = []
+        self.failures: list[BaseException] = []
+        self.lease = Lease(15.0)
+        self.lease.renewed(uptime_s())
+        self.now = 1_790_000_000.0
+        self.registry = CollectorRegistry()
+        self.shared = Shared(
+            sender=self, producer=Producing(self), attempts=self, reading=self, metrics=SinkMetrics(self.registry), lease=self.lease,
+            calls=Share(calls), held_bytes=Share(held_bytes), failed=self.failures.append, attempts_topic="attempts",
+            dead_letters_topic="dead-letters", webhooks_topic="webhooks", origin_partitions=8, user_agent="livehook/1", worker="http://a",
+            now=lambda: self.now,
+        )  # fmt: skip
+
+    # The sender: calls stay open until the test answers them.
+
+    async def send(self, request: Request, *, timeout_s: float) -> Response | Failure:
+        future = asyncio.get_running_loop().create_future()
+        self.calls.append(request)
+        self.called.set()
+        self.open.append((request, future))
+        found: Response | Failure = await future
+        return found
+
+    async def close(self) -> None:
+        return None
+
+    async def answer(self, *results: Response | Failure | int) -> None:
+        """Answer the oldest open calls, one each, and let the lane go on."""
+        for result in results:
+            _, future = self.open.pop(0)
+            future.set_result(Response(result) if isinstance(result, int) else result)
+        await self.settle()
+
+    async def settle(self) -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    # The producers and the consumer.
+
+    async def send_records(self, records: Sequence[Record]) -> list[int]:
+        await self.writing.wait()
+        self.written += records
+        return [0 for _ in records]
+
+    def send_soon(self, record: Record) -> bool:
+        self.attempts.append(record)
+        return True
+
+    def pause(self, places) -> None:
+        self.stopped += [topic for topic, _ in places]
+
+    def resume(self, places) -> None:
+        for topic, _ in places:
+            self.stopped.remove(topic)
+
+    def runner(self, name: str = "one", starts: dict[int, Start] | None = None, **spec) -> LaneRunner:
+        lane = KnownLane(name, "uid", TOPIC.replace("one", name), 1)
+        return LaneRunner(Taken(lane, starts or {0: Start()}), webhook(name, **spec), self.shared)
+
+    def asked(self) -> list[tuple[str, str]]:
+        """Document and attempt of every call so far."""
+        found = [dict(call.headers) for call in self.calls]
+        return [(headers["livehook-document"].removeprefix("c/"), headers["livehook-attempt"]) for headers in found]
+
+
+class Producing:
+    """The producer of status and dead letters; waits while ``writing`` is not set."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def send(self, records: Sequence[Record]) -> list[int]:
+        return await self._world.send_records(records)
+
+
+def webhook(name: str = "one", *, edit: int = 1, status: WebhookStatus | None = None, **spec) -> Webhook:
+    fields: dict[str, Any] = {"name": name, "url": "https://example.com/", "collections": ("c",), "retry": Retry(("0s", "10s"), 0.0)}
+    revision = WebhookRevision("uid", name, 1, edit, WebhookSpec(**(fields | spec)), [Secret(new_secret())], 0, 0, since=[])
+    return Webhook(revision, status)
+
+
+def record(offset: int, document: str, *, name: str = "one", uid: str = "uid", origin: int | None = None) -> LaneRecord:
+    change = Change("c", document, 1, offset + 1, None, b"{}", Origin(0, 0, offset if origin is None else origin), 0)
+    return LaneRecord(TOPIC.replace("one", name), 0, offset, change.key.encode(), encode_delivery(Delivery(uid, 1, Match.CREATE, change)))
+
+
+async def read(runner: LaneRunner, *records: LaneRecord) -> None:
+    for one in records:
+        runner.read(one)
+    runner.go_on()
+    await asyncio.sleep(0)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_one_call_a_document_and_others_at_once(world):
+    """The second delivery of a document starts when the first is answered."""
+    runner = world.runner()
+    await read(runner, record(0, "a"), record(1, "a"), record(2, "b"))
+    assert [("a", "1"), ("b", "1")] == world.asked()
+    await world.answer(200)
+    assert [("a", "1"), ("b", "1"), ("a", "1")] == world.asked()
+    await world.answer(200, 200)
+    (commit,) = runner.commits()
+    assert (3, frozenset(), Origin(0, 0, 2)) == (
+        commit.offset, decode(3, commit.metadata, "uid").finished, decode(3, commit.metadata, "uid").vector[0],
+    )  # fmt: skip
+
+
+async def test_no_more_calls_than_asked_for(world):
+    """The webhook's concurrency, also when it is changed meanwhile."""
+    runner = world.runner(delivery=DeliverySettings(concurrency=2))
+    await read(runner, *[record(number, f"d{number}") for number in range(6)])
+    assert 2 == len(world.open)
+    runner.update(webhook(delivery=DeliverySettings(concurrency=4)))
+    await world.settle()
+    assert 4 == len(world.open)
+
+
+async def test_without_a_lease_nothing_starts(world):
+    """What is under way ends; nothing new begins until a commit is acknowledged."""
+    runner = world.runner()
+    world.lease.lost()
+    await read(runner, record(0, "a"))
+    assert [] == world.calls
+    world.lease.renewed(uptime_s())
+    runner.go_on()
+    await world.settle()
+    assert [("a", "1")] == world.asked()
+
+
+async def test_a_retry_waits_for_its_time(world):
+    """The lane wakes itself; the attempt says when that will be."""
+    runner = world.runner(retry=Retry(("0s", "20ms"), 0.0))
+    await read(runner, record(0, "a"))
+    await world.answer(500)
+    attempt = decode_attempt(world.attempts[0].value or b"")
+    assert attempt.next_attempt_us is not None
+    assert 20_000 <= attempt.next_attempt_us - attempt.started_us < 120_000
+    assert [("a", "1")] == world.asked()
+    world.now += 1
+    world.called.clear()
+    async with asyncio.timeout(5):
+        await world.called.wait()
+    assert [("a", "1"), ("a", "2")] == world.asked()
+
+
+async def test_the_commit_waits_for_the_dead_letter(world):
+    """Nothing is passed before it is safe where it was put: neither the commit nor the document goes on."""
+    runner = world.runner(retry=Retry(("0s",), 0.0))
+    await read(runner, record(0, "a"), record(1, "a"))
+    world.writing.clear()
+    await world.answer(500)
+    assert ([], 0, 1) == ([one.topic for one in world.written], runner.items()[0]["offset"]["committed"], len(world.calls))
+    world.writing.set()
+    await world.settle()
+    assert (["dead-letters"], 1, 2) == ([one.topic for one in world.written], runner.items()[0]["offset"]["committed"], len(world.calls))
+
+
+async def test_a_dead_letter_that_cannot_be_written_ends_the_process(world):
+    """It is not skipped: whoever starts it again finds the delivery uncommitted."""
+
+    class Broken:
+        async def send(self, records):
+            raise OSError("no broker")
+
+    runner = world.runner(retry=Retry(("0s",), 0.0))
+    world.shared.producer = Broken()
+    await read(runner, record(0, "a"))
+    await world.answer(500)
+    assert ["no broker"] == [str(error) for error in world.failures]
+    assert [] == runner.commits()
+
+
+async def test_gone_disables_here_and_on_record(world):
+    """One status record, although several calls are answered 410; the deliveries stay, uncounted; a later edit makes it go on."""
+    runner = world.runner()
+    await read(runner, record(0, "a"), record(1, "b"), record(2, "c"))
+    await world.answer(410, 410)
+    (written,) = world.written
+    status = decode_webhooks(written.value or b"")
+    assert isinstance(status, WebhookStatus)
+    assert (b"one/status", State.DISABLED, 1, True) == (written.key, status.state, status.edit, "410" in status.reason)
+    await world.answer(200)
+    item = runner.items()[0]
+    assert ("disabled", 0, 2, 0) == (item["state"], item["offset"]["committed"], item["queued"], item["inFlight"])
+    runner.update(webhook(edit=2))
+    await world.settle()
+    assert {("a", "1"), ("b", "1")} == set(world.asked()[3:])
+
+
+@pytest.mark.parametrize("state", [State.PAUSED, State.DISABLED])
+async def test_a_webhook_that_is_not_active_reads_but_does_not_call(world, state):
+    """Its window fills; when it is active again, it goes on at once."""
+    runner = world.runner(state=state)
+    await read(runner, record(0, "a"))
+    assert ([], state.value, 1) == (world.calls, runner.items()[0]["state"], runner.items()[0]["queued"])
+    runner.update(webhook())
+    await world.settle()
+    assert 1 == len(world.calls)
+
+
+async def test_a_webhook_of_a_newer_version_is_left_alone(world):
+    """What this program cannot render it does not send in another form; other lanes are not touched by it."""
+    runner = world.runner(payload=Payload(format="from-the-future"))
+    await read(runner, record(0, "a"))
+    item = runner.items()[0]
+    assert ([], "disabled", "template") == (world.calls, item["state"], item["lastError"]["code"])
+
+
+async def test_drained_lanes_start_nothing_and_say_what_to_commit(world):
+    """What is under way is waited for; what came too late is abandoned, and stays below the commit."""
+    runner = world.runner(delivery=DeliverySettings(concurrency=2))
+    await read(runner, record(0, "slow"), record(1, "b"), record(2, "c"))
+    draining = asyncio.create_task(runner.drain(0.05))
+    await world.settle()
+    world.open[1][1].set_result(Response(200))
+    (commit,) = await draining
+    start = decode(commit.offset, commit.metadata, "uid")
+    assert (0, frozenset({1}), 2) == (commit.offset, start.finished, len(world.calls))
+    await read(runner, record(3, "d"))
+    runner.halt()
+    await runner.halted()
+    assert (2, 0, 0) == (len(world.calls), world.shared.calls.used, world.shared.held_bytes.used)
+
+
+async def test_what_was_finished_before_is_not_sent_again(world):
+    """The bitmap of the last commit, and its vector: finished ones and repeats are passed over."""
+    starts = {0: Start(5, frozenset({6}), {0: Origin(0, 0, 4)})}
+    runner = world.runner(starts=starts)
+    await read(runner, record(5, "e"), record(6, "f"), record(7, "old", origin=3), record(8, "g"))
+    assert [("e", "1"), ("g", "1")] == world.asked()
+    assert 1.0 == world.registry.get_sample_value("livehook_duplicates_dropped_total", {"stage": "lane"})
+
+
+async def test_deliveries_of_a_deleted_webhook_are_passed_over(world):
+    """Matched before the webhook was deleted and made again: nobody waits for them."""
+    runner = world.runner()
+    await read(runner, record(0, "a", uid="before"), record(1, "b"))
+    assert [("b", "1")] == world.asked()
+    await world.answer(200)
+    assert 2 == runner.commits()[0].offset
+
+
+async def test_a_full_lane_is_not_read_on_and_loses_nothing(world):
+    """What came before the consumer stopped waits in order; with room it is taken and the consumer goes on."""
+    world.shared.held_bytes.limit = 20_000
+    runner = world.runner(delivery=DeliverySettings(concurrency=1))
+    count = 60
+    await read(runner, *[record(number, f"d{number % 7}") for number in range(count)])
+    assert [TOPIC] == world.stopped
+    assert world.shared.held_bytes.used < 2 * 20_000
+    for _ in range(count):
+        await world.answer(200)
+    assert (count, [], count) == (len(world.calls), world.stopped, runner.commits()[0].offset)
+
+
+async def test_one_lane_cannot_take_all_calls(world):
+    """When all calls there may be are under way in one lane, another one still gets its share, and what is freed goes round."""
+    world.shared.calls.limit = 4
+    greedy, late = world.runner("greedy"), world.runner("late")
+    await read(greedy, *[record(number, f"g{number}", name="greedy") for number in range(20)])
+    assert 4 == len(world.open)
+    await read(late, *[record(number, f"l{number}", name="late") for number in range(3)])
+    assert ["l0", "l1"] == [document for document, _ in world.asked()[4:]]
+    for _ in range(23):
+        await world.answer(200)
+        assert world.shared.calls.used <= 6
+    assert (23, 0) == (len(world.calls), world.shared.calls.used)
+
+
+async def test_a_rate_is_kept(world):
+    """Twenty a second are two at once and then one every 50 ms, whatever the concurrency."""
+    runner = world.runner(delivery=DeliverySettings(rate_limit=20))
+    await read(runner, *[record(number, f"d{number}") for number in range(4)])
+    assert 2 == len(world.calls)
+    world.now += 0.05
+    runner.go_on()
+    await world.settle()
+    assert 3 == len(world.calls)
+
+
+async def test_the_first_wait_of_the_schedule_is_kept(world):
+    """An entry before the first attempt delays it, too."""
+    runner = world.runner(retry=Retry(("2s", "10s"), 0.0))
+    await read(runner, record(0, "a"))
+    assert [] == world.calls
+    world.now += 2.1
+    runner.go_on()
+    await world.settle()
+    assert [("a", "1")] == world.asked()
+
+
+async def test_what_is_seen_of_a_lane(world):
+    """State, lag, calls, queue and the last error, as in the reference."""
+    runner = world.runner(delivery=DeliverySettings(concurrency=2))
+    await read(runner, *[record(number, f"d{number}") for number in range(5)])
+    runner.ends_at(0, 9)
+    await world.answer(200, Failure(ErrorCode.CONNECT, "refused"))
+    item = runner.items()[0]
+    assert ("one", 0, "running", 8, {"committed": 1, "end": 9}, 2, 2) == tuple(
+        item[name] for name in ("webhook", "partition", "state", "lag", "offset", "inFlight", "queued")
+    )
+    assert ("connect", "refused", "http://a") == (item["lastError"]["code"], item["lastError"]["detail"], item["worker"])
+    runner.show()
+    assert 8.0 == world.registry.get_sample_value("livehook_lane_lag", {"webhook": "one"})
+    assert 1.0 == world.registry.get_sample_value("livehook_lane_state", {"webhook": "one", "state": "running"})
