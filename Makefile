@@ -1,6 +1,7 @@
 # Nothing here needs a particular make. How .venv comes about is in tools/setup; ARGS are passed on.
 
 BIN = .venv/bin
+MINUTES = 5
 
 .PHONY: dev test setup unit lint bench chaos soak clean
 
@@ -27,7 +28,7 @@ bench: setup
 	$(BIN)/python -m bench $(ARGS)
 
 chaos: setup
-	$(BIN)/python -m bench.chaos $(ARGS)
+	LIVEHOOK_CHAOS_SECONDS=$$(( $(MINUTES) * 60 )) LIVEHOOK_CHAOS_SEED="$(SEED)" $(BIN)/pytest -s tests/integration/test_crashes.py $(ARGS)
 
 soak: setup
 	$(BIN)/python -m bench.soak $(ARGS)

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp
 
-from connectors.kafka.admin import ensure_topics, partitions_of
+from connectors.kafka.admin import partitions_of
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.errors import KafkaUnavailable, UnknownTopic
 from connectors.kafka.producer import Producer
@@ -28,7 +28,7 @@ from livehook.api.lanes import LaneView
 from livehook.api.register import Register
 from livehook.checks import check_query, target_check
 from livehook.process import Fail
-from livehook.roles import KAFKA_START_S_MAX
+from livehook.roles import KAFKA_START_S_MAX, prepare
 from livehook.settings import Settings
 from schemas.attempts import Attempt
 from schemas.topics import Topics
@@ -103,9 +103,7 @@ class ApiRole:
 
     async def start(self) -> None:
         """Make topics that are missing, read the webhooks, finish what a crash left unfinished."""
-        await asyncio.to_thread(
-            ensure_topics, self._config, self._topics.fixed(), replication=self._settings.replication, timeout_s=KAFKA_START_S_MAX
-        )
+        await prepare(self._settings)
         self._producer.start()
         await self._fold.start(KAFKA_START_S_MAX)
         await self._register.finish()

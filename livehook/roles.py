@@ -6,8 +6,9 @@ import asyncio
 import dataclasses
 import time
 
-from connectors.kafka.admin import partitions_of
+from connectors.kafka.admin import ensure_topics, partitions_of
 from connectors.kafka.errors import KafkaUnavailable, UnknownTopic
+from connectors.kafka.registry import SchemaRegistry
 from livehook.settings import Settings
 from schemas.topics import Topics
 
@@ -37,3 +38,18 @@ async def with_existing_partitions(settings: Settings) -> Settings:
             if time.monotonic() > deadline:
                 raise
             await asyncio.sleep(ASK_AGAIN_S)
+
+
+async def prepare(settings: Settings) -> SchemaRegistry | None:
+    """
+    Make the topics that are missing, hold the others to what they must be, and write records as the schema registry wants, if there is one.
+
+    Raises:  TopicMismatch, KafkaUnavailable, KafkaRefused.
+    """
+    topics = Topics(settings.topic_prefix, settings.partitions).fixed()
+    await asyncio.to_thread(ensure_topics, settings.kafka(), topics, replication=settings.replication, timeout_s=KAFKA_START_S_MAX)
+    if settings.schema_registry_url is None:
+        return None
+    schemas = SchemaRegistry(settings.schema_registry_url)
+    await asyncio.to_thread(schemas.adopt)
+    return schemas

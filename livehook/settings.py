@@ -21,7 +21,7 @@ PREFIX = "LIVEHOOK_"
 FILE_NAME = "livehook.toml"
 SECRETS = frozenset({"kafka_sasl_password", "api_token"})
 LOG_LEVELS = ("debug", "info", "warning", "error")
-PARTITIONS_MAX = 1_024
+PARTITIONS_MAX = 128  # a lane's commit names the last origin of each partition, in 4,095 characters
 FILE_BYTES_MAX = 1024 * 1024
 
 

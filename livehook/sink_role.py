@@ -11,18 +11,19 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from connectors.kafka.admin import ensure_topics
 from connectors.kafka.producer import Producer
+from connectors.webhook.config import SinkConfig
 from connectors.webhook.http import HttpxSender
-from connectors.webhook.sink import Sink, SinkConfig
+from connectors.webhook.sink import Sink
 from livehook import __version__, health
 from livehook.process import Fail
-from livehook.roles import KAFKA_START_S_MAX
+from livehook.roles import prepare
 from livehook.settings import Settings
 from schemas.topics import Topics
 
 STOP_S_MAX = 5.0
 ATTEMPTS_S_MAX = 30.0
+ATTEMPTS_LINGER_MS = 20  # nobody waits for them
 
 
 class SinkRole:
@@ -40,7 +41,7 @@ class SinkRole:
         ProcessCollector(registry=self._registry)
         config = SinkConfig(kafka=settings.kafka(), topics=self._topics, worker=address, version=__version__)
         self._producer = Producer(config.kafka, client_id=config.client_id)
-        self._attempts = Producer(config.kafka, client_id=config.client_id, message_timeout_s=ATTEMPTS_S_MAX)
+        self._attempts = Producer(config.kafka, client_id=config.client_id, message_timeout_s=ATTEMPTS_S_MAX, linger_ms=ATTEMPTS_LINGER_MS)
         self._sender = HttpxSender()
         self._sink = Sink(config, producer=self._producer, attempts=self._attempts, sender=self._sender, registry=self._registry)
         self._running: asyncio.Task[None] | None = None
@@ -56,13 +57,7 @@ class SinkRole:
 
     async def start(self) -> None:
         """Make topics that are missing, and begin. Raises Fatal, KafkaUnavailable."""
-        await asyncio.to_thread(
-            ensure_topics,
-            self._settings.kafka(),
-            self._topics.fixed(),
-            replication=self._settings.replication,
-            timeout_s=KAFKA_START_S_MAX,
-        )
+        await prepare(self._settings)
         self._producer.start()
         self._attempts.start()
         self._running = asyncio.create_task(self._run(), name="sink")

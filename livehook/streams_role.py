@@ -16,13 +16,14 @@ import faust
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
-from connectors.kafka.admin import ensure_topics, topic_ids
+from connectors.kafka.admin import topic_ids
 from connectors.kafka.compacted import CompactedReader
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.log import KafkaLog
 from connectors.kafka.producer import Producer
 from connectors.kafka.registry import SchemaRegistry
 from livehook import health
+from livehook.roles import prepare
 from livehook.settings import Settings
 from schemas.errors import Fatal
 from schemas.records import encode_installation
@@ -71,7 +72,7 @@ class StreamsRole:
         self._changes = Producer(self._config, client_id=client_id)
         self._deliveries = Producer(self._config, client_id=client_id)
         self._reader: CompactedReader | None = None
-        self._schemas = None if settings.schema_registry_url is None else SchemaRegistry(settings.schema_registry_url)
+        self._schemas: SchemaRegistry | None = None
 
     @property
     def app(self) -> ASGIApp:
@@ -90,11 +91,7 @@ class StreamsRole:
         Raises:  Fatal, KafkaUnavailable: it cannot start; nothing of it runs then that matters.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        await asyncio.to_thread(
-            ensure_topics, self._config, self._topics.fixed(), replication=self._settings.replication, timeout_s=KAFKA_TIMEOUT_S
-        )
-        if self._schemas is not None:
-            await asyncio.to_thread(self._schemas.adopt)
+        self._schemas = await prepare(self._settings)
         self._changes.start()
         self._deliveries.start()
         await self._read_webhooks()

@@ -20,11 +20,10 @@ from confluent_kafka import Producer as Librdkafka
 
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.errors import mapped
+from connectors.kafka.logs import librdkafka_logger
 from schemas.topics import DEAD_LETTER_BYTES_MAX, Record
 
 logger = logging.getLogger(__name__)
-# librdkafka warns at every start that the gapless guarantee is experimental; we know (docs/decisions/0002), and the crash tests hold it.
-logger.addFilter(lambda record: "enable.gapless.guarantee" not in record.getMessage())
 
 QUEUED_MAX = 100_000
 FULL_WAIT_S = 0.005
@@ -95,7 +94,7 @@ class Producer:
                 "partitioner": "murmur2_random",
                 "error_cb": self._on_error,
             },
-            logger=logger,
+            logger=librdkafka_logger("producer"),
         )
         self._gapless = message_timeout_s is None
         self._fatal: KafkaError | None = None
@@ -176,7 +175,7 @@ class Producer:
             self._fatal = error
             logger.error("the producer has ended: %s", error.str())
         else:
-            logger.info("Kafka: %s", error.str())
+            logger.debug("Kafka: %s", error.str())
 
 
 def _filled(records: Sequence[Record], known: dict[int, int]) -> list[int]:

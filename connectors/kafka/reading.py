@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.errors import KafkaRefused, KafkaUnavailable, mapped, passes
+from connectors.kafka.logs import librdkafka_logger
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class PartitionReader:
         """``from_offset`` must not be below the log's start."""
         self.position = from_offset
         self._where = f"{topic}/{partition}"
-        self._consumer = Consumer(config.librdkafka() | _SETTINGS, logger=logger)
+        self._consumer = Consumer(config.librdkafka() | _SETTINGS, logger=librdkafka_logger("reader"))
         self._consumer.assign([TopicPartition(topic, partition, from_offset)])
 
     def read(self, timeout_s: float) -> list[Message]:

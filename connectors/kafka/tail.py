@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from connectors.kafka.admin import offsets, partitions_of
 from connectors.kafka.config import KafkaConfig
+from connectors.kafka.logs import librdkafka_logger
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class Tail:
                 "auto.offset.reset": "latest",
                 "fetch.wait.max.ms": 100,
             },
-            logger=logger,
+            logger=librdkafka_logger("tail"),
         )
         self._consumer.assign([TopicPartition(topic, partition, log.end) for (_, partition), log in ends.items()])
         self._on_value = on_value

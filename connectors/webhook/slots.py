@@ -22,6 +22,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.errors import mapped, passes
+from connectors.kafka.logs import librdkafka_logger
 from connectors.webhook.commits import ABSENT, Commits, commit_now
 from connectors.webhook.offsets import Start
 from connectors.webhook.ownership import Commit, Events, KnownLane, LaneRecord, Place, Taken, slot_of, start_of
@@ -39,6 +40,7 @@ LEADERS_TIMEOUT_S = 2.0
 COMMITTED_TIMEOUT_S = 10.0
 COMMITTED_TRIES = 6
 DRAIN_SLACK_S = 5.0
+STOP_SLACK_S = 10.0
 
 
 class Slots:
@@ -66,7 +68,9 @@ class Slots:
         self._loop = asyncio.get_running_loop()
         self._commits = Commits(slots_topic, lambda commits, sent: self._tell(events.committed, commits, sent))
         settings = config.librdkafka() | _consumer_settings(group, client_id, session_timeout_s)
-        self._consumer = Consumer(settings | {"on_commit": self._commits.answered, "error_cb": self._on_error}, logger=logger)
+        self._consumer = Consumer(
+            settings | {"on_commit": self._commits.answered, "error_cb": self._on_error}, logger=librdkafka_logger("lanes")
+        )
         self._thread = threading.Thread(target=self._run, name="slots", daemon=True)
         self._stopping = threading.Event()
         self._drain_at_end = False
@@ -116,11 +120,18 @@ class Slots:
             self._handed.notify()
 
     async def stop(self, *, drain: bool) -> None:
-        """Give everything up, drained and committed unless told not to, and leave the group."""
+        """
+        Give everything up, drained and committed unless told not to, and leave the group.
+
+        A Kafka that does not answer is not waited for longer than STOP_SLACK_S: the thread is left behind, and others take over after the
+        session timeout.
+        """
         self._drain_at_end = drain
         self._stopping.set()
         if self._thread.is_alive():
-            await self._loop.run_in_executor(None, self._thread.join)
+            await self._loop.run_in_executor(None, self._thread.join, self._drain_s + STOP_SLACK_S)
+            if self._thread.is_alive():
+                logger.warning("Kafka does not answer: left without the last commit, some deliveries will be repeated")
         elif self._thread.ident is None:  # never started
             await self._loop.run_in_executor(None, self._consumer.close)
 

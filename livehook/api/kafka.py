@@ -67,6 +67,8 @@ class WebhooksFold:
 
     def __init__(self, config: KafkaConfig, topic: str, fail: Callable[[BaseException], None]) -> None:
         self.registry = Registry()
+        self._config = config
+        self._topic = topic
         self._names: set[str] = set()
         self._fail = fail
         self._loop = asyncio.get_running_loop()
@@ -84,6 +86,12 @@ class WebhooksFold:
     def names(self) -> list[str]:
         """Every name that was ever used."""
         return sorted(self._names)
+
+    async def catch_up(self) -> None:
+        """Until everything that is in the topic now is folded in."""
+        place = (self._topic, 0)
+        found = await asyncio.to_thread(admin.offsets, self._config, [place], timeout_s=ADMIN_S_MAX)
+        await self.wait_until(found[place].end - 1)
 
     async def wait_until(self, offset: int) -> None:
         """Until the record at this offset is folded in."""

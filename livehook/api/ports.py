@@ -44,6 +44,10 @@ class WebhooksView(Protocol):
         """Every name that was ever used, those of deleted and of unfinished webhooks too."""
         ...
 
+    async def catch_up(self) -> None:
+        """Until everything that is in the topic now is folded in. Raises KafkaUnavailable."""
+        ...
+
     async def wait_until(self, offset: int) -> None:
         """Until the record at this offset is folded in. Raises KafkaUnavailable."""
         ...

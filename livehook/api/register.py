@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -92,7 +93,7 @@ class Register:
 
         Raises:  whatever ``decide`` raises; KafkaUnavailable, KafkaRefused, TimeoutError: whether it was written is unknown.
         """
-        async with self._lock(name):
+        async with self._changing(name):
             registry = self._view.registry
             present, newest = registry.webhook(name), registry.newest(name)
             revision = revisions.planned(
@@ -122,7 +123,7 @@ class Register:
 
     async def rotate_secret(self, name: str, secret: str | None, overlap_s: int) -> Webhook:
         """Sign with a new secret, and for ``overlap_s`` with the present ones too. Raises as :meth:`write`; Problem: conflict."""
-        async with self._lock(name):
+        async with self._changing(name):
             current = self.get(name).current
             now_us = self._now_us()
             try:
@@ -140,7 +141,7 @@ class Register:
 
     async def delete(self, name: str) -> None:
         """End a webhook and drop its lane. Raises as :meth:`write`; Problem: not-found."""
-        async with self._lock(name):
+        async with self._changing(name):
             current = self.get(name).current
             newest = self._view.registry.newest(name) or current
             await self._publish(revisions.deleted(newest, self._now_us()))
@@ -181,8 +182,12 @@ class Register:
     def _record(self, revision: WebhookRevision) -> Record:
         return Record(self._topics.webhooks.name, revision.key.encode(), encode_revision(revision))
 
-    def _lock(self, name: str) -> asyncio.Lock:
+    @asynccontextmanager
+    async def _changing(self, name: str) -> AsyncIterator[None]:
+        """Nobody else here changes the webhook meanwhile, and what another API process has written is known."""
         lock = self._locks.get(name)
         if lock is None:
             lock = self._locks[name] = asyncio.Lock()
-        return lock
+        async with lock:
+            await self._view.catch_up()
+            yield

@@ -69,6 +69,9 @@ class FakeKafka:
         """See :class:`livehook.api.ports.WebhooksView`."""
         return sorted(self._names)
 
+    async def catch_up(self) -> None:
+        """See :class:`livehook.api.ports.WebhooksView`."""
+
     async def wait_until(self, offset: int) -> None:
         """See :class:`livehook.api.ports.WebhooksView`; everything is folded at once."""
         assert offset < len(self.log[self.topics.webhooks.name, 0])  # noqa: S101

@@ -1,5 +1,6 @@
 """The API on a real Kafka: what a PUT has done when it is answered, and what a start finishes."""
 
+import asyncio
 from contextlib import asynccontextmanager
 
 import httpx
@@ -7,8 +8,12 @@ import msgspec
 import pytest
 
 from connectors.kafka.admin import offsets, topic_ids
+from connectors.kafka.config import KafkaConfig
+from connectors.kafka.producer import Producer
 from connectors.kafka.reading import read_partition
+from livehook.api.app import create_app
 from livehook.api.revisions import planned
+from livehook.api.testing import FakeKafka, fake_services
 from livehook.api_role import ApiRole
 from livehook.settings import Settings
 from schemas.mutations import Mark
@@ -138,3 +143,30 @@ async def test_another_start_knows_the_webhooks_and_finishes_what_was_cut_off(se
     assert PARTITIONS == next(one for one in status["topics"] if one["name"] == topics.mutations.name)["partitions"]
     final = [revision for _, revision in revisions(settings, topics) if revision.name == "late"][-1]
     assert cut_off == msgspec.structs.replace(final, since=None)
+
+
+async def test_without_kafka_the_answer_is_503_in_a_bounded_time():
+    """Whether it was written is unknown, and the caller is told so."""
+    producer = Producer(KafkaConfig(bootstrap_servers="127.0.0.1:1"), client_id="test", message_timeout_s=0.5)
+    producer.start()
+    services = msgspec.structs.replace(fake_services(FakeKafka(Topics(partitions=PARTITIONS))), producer=producer)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(services)), base_url="http://127.0.0.1") as client:
+        answer = await client.post("/v1/collections/people/documents", json={"_id": "a"})
+    await producer.stop(0.1)
+
+    assert (503, "unavailable") == (answer.status_code, answer.json()["code"])
+
+
+async def test_changes_of_one_webhook_come_one_after_the_other(settings):
+    """Each has a revision of its own, with its own marks, however many are asked for at once."""
+    topics = Topics(settings.topic_prefix, PARTITIONS)
+    async with running(settings) as (_, client):
+        wanted = [WEBHOOK | {"query": f"age >= {age}"} for age in range(4)]
+        answers = await asyncio.gather(*(client.put("/v1/webhooks/adults", json=one) for one in wanted))
+        written = [revision for _, revision in revisions(settings, topics)]
+        found = marks(settings, topics)
+
+    assert [200, 200, 200, 201] == sorted(answer.status_code for answer in answers)
+    assert [1, 1, 2, 2, 3, 3, 4, 4] == [revision.revision for revision in written]
+    assert [list(range(1, 9))] == [[revision.edit * 2 - (revision.since is None) for revision in written]]
+    assert [4] * PARTITIONS == [len(one) for one in found]

@@ -7,17 +7,20 @@ of the topic, and not the fold of what compaction leaves, which keeps the last r
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 from confluent_kafka import Message
 
+from connectors.kafka.admin import offsets
+from connectors.kafka.config import KafkaConfig
 from connectors.webhook.testing import Call
 from schemas.changes import Change
 from schemas.records import decode_change
@@ -30,13 +33,12 @@ from tests.integration.topics import configured, id_at, records
 DOCUMENTS = 120
 MUTATIONS = 12_000
 AWAKE_TRIES = 4
-BUSY = 200  # deliveries after which a worker is in the middle of its backlog
+BUSY = 1_500  # changes after which the workers are in the middle of their backlog
 SESSION_S = 10.0
 TAKEN_OVER_S = 60.0
 ARRIVE_S = 90.0
 COMPACTED_S = 120.0
 QUIET_S = 2.0
-NUDGE_S = 2.0
 
 COMPACTING = {
     "segment.ms": "1000",
@@ -110,17 +112,20 @@ def wake_too_late(cluster: Cluster, recorder: Recorder, writer: Writer, rng: ran
     """
     Freeze a worker that is busy, let the other one take over and finish, wake it; again until it has written something late.
 
+    After it woke each partition gets one mutation of a document that is nowhere else: what the late copies stand behind stays as it is.
+
     Returns:  how often.
     """
     for number in range(1, AWAKE_TRIES + 1):
         sleeper = cluster.streams[number % 2]
-        enough = len(recorder.calls) + BUSY
+        busy = written_changes(cluster) + BUSY
         write_many(writer, rng)
-        recorder.wait_for(has(enough), ARRIVE_S)
+        wait_until(lambda busy=busy: written_changes(cluster) >= busy, ARRIVE_S, "no worker is busy")  # type: ignore[misc]
         sleeper.freeze()
-        assert_taken_over(cluster, recorder, writer)
+        assert_taken_over(recorder, writer)
         sleeper.thaw()
-        write_many(writer, rng, MUTATIONS // 10)  # both are awake, and the new owner is at work
+        recorder.wait_quiet(QUIET_S, ARRIVE_S)
+        nudge(cluster, writer, number)
         settled(recorder, writer)
         wait_until(lambda: all(role.is_running for role in cluster.streams), SESSION_S, "a worker is not started again")
         for role in cluster.streams:
@@ -130,24 +135,27 @@ def wake_too_late(cluster: Cluster, recorder: Recorder, writer: Writer, rng: ran
     return number
 
 
-def has(count: int) -> Callable[[Sequence[Call]], bool]:
-    """Whether so many calls have come."""
-    return lambda calls: len(calls) >= count
+def nudge(cluster: Cluster, writer: Writer, number: int) -> None:
+    """One change in each partition, of a document of its own."""
+    partitions = cluster.topics.partitions
+    for partition in range(partitions):
+        id_ = id_at(partition, "people", "nudge", partitions)
+        writer.write(f"people/{id_}", "upsert", {"_id": id_, "nudge": number})
+    writer.flush()
 
 
-def write_many(writer: Writer, rng: random.Random, count: int = MUTATIONS) -> None:
-    """Mutations that all differ, on a few documents."""
+def write_many(writer: Writer, rng: random.Random) -> None:
+    """Mutations that all differ, on a few documents; not waiting for their acknowledgements."""
     begun = len(writer.operations)
-    for number in range(begun, begun + count):
+    for number in range(begun, begun + MUTATIONS):
         id_ = f"d{rng.randrange(DOCUMENTS)}"
         if rng.random() < 0.05:
             writer.write(f"people/{id_}", "remove", None)
         else:
             writer.write(f"people/{id_}", "upsert", {"_id": id_, "n": number, rng.choice("abc"): number})
-    writer.flush()
 
 
-def assert_taken_over(cluster: Cluster, recorder: Recorder, writer: Writer) -> None:
+def assert_taken_over(recorder: Recorder, writer: Writer) -> None:
     """Everything written arrives although one worker is frozen: the other one has its partitions."""
     report = settled(recorder, writer, TAKEN_OVER_S + SESSION_S)
     assert [] == list(report.violations), str(report)
@@ -191,7 +199,15 @@ def changes(cluster: Cluster, partition: int) -> Iterator[Change]:
 
 
 def stored(cluster: Cluster, partition: int) -> list[Message]:
+    """Every record of a partition of ``changes``, marks included."""
     return records(cluster.bootstrap_servers, cluster.topics.changes.name, partition)
+
+
+def written_changes(cluster: Cluster) -> int:
+    """How many records were ever written to ``changes``."""
+    partitions = [(cluster.topics.changes.name, partition) for partition in range(cluster.topics.partitions)]
+    found = offsets(KafkaConfig(bootstrap_servers=cluster.bootstrap_servers), partitions, timeout_s=ARRIVE_S)
+    return sum(end for _, end in found.values())
 
 
 def compact(cluster: Cluster, writer: Writer) -> int:
@@ -200,22 +216,18 @@ def compact(cluster: Cluster, writer: Writer) -> int:
 
     Returns:  how many records it took away.
     """
-    partitions = range(cluster.topics.partitions)
-    before = sum(len(stored(cluster, partition)) for partition in partitions)
-    nudged = [f"people/{id_at(partition, 'people', 'nudge', cluster.topics.partitions)}" for partition in partitions]
-    count = 0
+    numbers = itertools.count(AWAKE_TRIES + 1)
+
+    def kept() -> int:
+        return sum(len(stored(cluster, partition)) for partition in range(cluster.topics.partitions))
 
     def is_compact() -> bool:
-        nonlocal count
-        count += 1
-        for key in nudged:  # a segment is only ever closed by the record that begins the next one
-            writer.write(key, "upsert", {"_id": key.partition("/")[2], "n": count})
-        writer.flush()
-        return sum(len(stored(cluster, partition)) for partition in partitions) < 2 * DOCUMENTS + count * len(nudged)
+        nudge(cluster, writer, next(numbers))  # a segment is only ever closed by the record that begins the next one
+        return kept() < 2 * DOCUMENTS
 
     with configured(cluster.bootstrap_servers, cluster.topics.changes.name, COMPACTING):
         wait_until(is_compact, COMPACTED_S, "changes is not compacted")
-    return before + count * len(nudged) - sum(len(stored(cluster, partition)) for partition in partitions)
+    return written_changes(cluster) - kept()
 
 
 def start_afresh(cluster: Cluster) -> None:

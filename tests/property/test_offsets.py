@@ -113,6 +113,12 @@ def test_metadata_reads_back(offset, finished, vector, rewind):
     assert start == decode(offset, encode(UID, start), UID)
 
 
+def test_metadata_of_the_first_version_stays_readable():
+    """Written once, kept here: a later program must go on from what this one committed."""
+    start = Start(1_000, frozenset({1_001, 1_003, 1_040}), {0: Origin(0, 0, 77), 5: Origin(1, 5, 3_000_000_000)}, "rpl_1")
+    assert start == decode(1_000, "1BXdoa18xBXJwbF8xAgAATQUBgLzBlgsACgAAAAAB", "whk_1")
+
+
 @pytest.mark.parametrize("partitions", [1, 8, 32, 64, 128, 172])
 def test_metadata_fits_whatever_is_finished(partitions):
     """The largest vector of so many partitions with the least compressible bitmap of the whole span stays within 4,095 characters."""
