@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 PARENT_PIPE = "LIVEHOOK_PARENT_FD"  # its other end is held by our parent and by nobody else
 DRAIN_S_MAX = 25.0
+OPEN_FILES = 65_536
 
 Fail = Callable[[BaseException], None]
 
@@ -79,6 +81,7 @@ def run(make_role: MakeRole, sock: socket.socket, *, serve_first: bool = True) -
     Args:     serve_first: answer health while it starts; else nothing is answered before it has.
     Returns:  the exit code: 0 after SIGTERM, 1 when it could not go on, 3 when Kafka was not reached at the start.
     """
+    allow_open_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_run(make_role, sock, serve_first=serve_first))
 
@@ -144,6 +147,14 @@ def _told(ending: Ending, *, is_unreachable: bool) -> int:
     else:
         logger.error("unexpected", exc_info=error)
     return exits.UNREACHABLE if is_unreachable else exits.FAILED
+
+
+def allow_open_files() -> None:
+    """As many open files as we may have, within reason: a sink has a connection for each call under way, and the usual limit is 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def listen_for_signals(loop: asyncio.AbstractEventLoop, ask: Callable[[int], None]) -> None:

@@ -91,7 +91,10 @@ class Registry:
         if current is None or current.deleted:
             return None
         status = self._statuses.get(name)
-        holds = status is not None and status.uid == current.uid and status.edit >= current.edit
+        if status is None or status.uid != current.uid:
+            return Webhook(current)
+        # An edit that does not make a disabled webhook active again leaves it disabled, for the same reason.
+        holds = status.edit >= current.edit or current.spec.state is State.DISABLED
         return Webhook(current, status if holds else None)
 
     def __iter__(self) -> Iterator[Webhook]:
