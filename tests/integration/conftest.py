@@ -35,7 +35,7 @@ def chance() -> random.Random:
 @pytest.fixture
 def seed(say: Say) -> int:
     """Of everything in a test that is left to chance: LIVEHOOK_CHAOS_SEED, or a new one, which is printed."""
-    found = int(os.environ.get("LIVEHOOK_CHAOS_SEED", time.time_ns() % 1_000_000))
+    found = int(os.environ.get("LIVEHOOK_CHAOS_SEED") or time.time_ns() % 1_000_000)
     say(f"LIVEHOOK_CHAOS_SEED={found}")
     return found
 
