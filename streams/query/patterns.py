@@ -198,7 +198,7 @@ def _program(pattern: str, *, ignore_case: bool) -> Matcher:
     try:
         program = re2.compile(pattern, options)
     except re2.error as error:
-        raise PatternError(_reason(error)) from None
+        raise PatternError(_reason(error, pattern)) from None
     re2.purge()  # its cache of 128 programs lives as long as the process; ours belong to their queries
     search = program.search
     bytes_max = PATTERN_WORK_MAX // max(program.programsize, 1)
@@ -212,7 +212,8 @@ def _program(pattern: str, *, ignore_case: bool) -> Matcher:
     return matches
 
 
-def _reason(error: Exception) -> str:
-    """RE2's own words, which are bytes."""
+def _reason(error: Exception, pattern: str) -> str:
+    """RE2's own words, which are bytes; without the whole pattern, since it is not the one the user wrote."""
     reason = error.args[0] if error.args else ""
-    return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+    text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+    return text.removesuffix(f": {pattern}")
