@@ -158,6 +158,11 @@ class DocumentsAgent:
         newest = [
             read for offset in sorted(behind.values()) for batch in self._log.read(topic, partition, offset, offset + 1) for read in batch
         ]
+        if len(newest) < len(behind):
+            raise Fatal(
+                f"{topic}/{partition}: compaction has taken the newest change of {len(behind) - len(newest)} documents away, which an older copy "
+                f"stands behind. Keep {self._folder / str(partition)}: it still has them"
+            )
         records = [Record(topic, read.key, read.value, partition=partition) for read in newest]
         end = documents.meta.position
         offsets = await self._producer.send(records)

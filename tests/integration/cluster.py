@@ -28,7 +28,7 @@ from schemas.topics import Topics
 
 ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
-READY_S = 60.0
+READY_S = 120.0
 STOP_S = 30.0
 END_S = 30.0
 POLL_S = 0.05

@@ -6,11 +6,14 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Generator
+import uuid
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
+from tests.broker import Broker
 from tests.integration.cluster import Cluster
+from tests.integration.recorder import Recorder, Writer
 
 Say = Callable[[str], None]
 
@@ -38,6 +41,33 @@ def seed(say: Say) -> int:
     found = int(os.environ.get("LIVEHOOK_CHAOS_SEED") or time.time_ns() % 1_000_000)
     say(f"LIVEHOOK_CHAOS_SEED={found}")
     return found
+
+
+@pytest.fixture(scope="module")
+def cluster(kafka: Broker, tmp_path_factory: pytest.TempPathFactory, chance: random.Random) -> Iterator[Cluster]:
+    """Two streams workers, a sink and an API, on topics of their own, for the tests of one file."""
+    prefix = f"test-{uuid.uuid4().hex[:8]}."
+    with Cluster(tmp_path_factory.mktemp("cluster"), kafka.bootstrap_servers, chance=chance, streams=2, prefix=prefix) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def recorder() -> Iterator[Recorder]:
+    """A receiver that answers 200."""
+    with Recorder() as recorder:
+        yield recorder
+
+
+@pytest.fixture
+def writer(cluster: Cluster) -> Writer:
+    """A client of Kafka with Java's partitioner."""
+    return Writer(cluster.bootstrap_servers, cluster.topics.mutations.name)
+
+
+@pytest.fixture
+def name() -> str:
+    """A webhook's name, and a collection's, that no other test uses."""
+    return f"w{uuid.uuid4().hex[:10]}"
 
 
 @pytest.hookimpl(wrapper=True)

@@ -19,7 +19,8 @@ import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from connectors.webhook.testing import Answer, Answering, Call, Receiver, ok
-from tests.chaos.checker import Arrival, Operation, Outcome
+from tests.chaos.checker import Arrival, Operation
+from tests.chaos.report import Outcome
 
 START_S = 10.0
 FLUSH_S = 90.0

@@ -18,7 +18,8 @@ import pytest
 
 from connectors.kafka.embedded import EmbeddedKafka
 from connectors.webhook.testing import Answer, Call
-from tests.chaos.checker import Kind, Outcome, Report, Webhook, check
+from tests.chaos.checker import Webhook, check
+from tests.chaos.report import Kind, Outcome, Report
 from tests.chaos.storm import Damage, Plan, Storm
 from tests.integration.cluster import Cluster
 from tests.integration.recorder import Recorder, Writer, arrival_of

@@ -25,7 +25,8 @@ from connectors.webhook.testing import Call
 from schemas.changes import Change
 from schemas.records import decode_change
 from tests.broker import Broker
-from tests.chaos.checker import Kind, Report, Webhook, check, folded
+from tests.chaos.checker import Webhook, check, folded
+from tests.chaos.report import Kind, Report
 from tests.integration.cluster import Cluster, Role, wait_until
 from tests.integration.recorder import Recorder, Writer, arrival_of
 from tests.integration.topics import configured, id_at, records

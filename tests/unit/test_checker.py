@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.checker import Arrival, Document, Kind, Operation, Outcome, Webhook, check, event, folded
+from tests.chaos.checker import Arrival, Document, Operation, Webhook, check, event, folded
+from tests.chaos.report import Kind, Outcome
 
 ADULTS = Webhook("adults", lambda document: document.get("age", 0) >= 18)
 ALL = Webhook("all", lambda document: True)
