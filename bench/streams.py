@@ -106,18 +106,19 @@ async def work(part: str, servers: str, name: str, records: int, folder: Path) -
     topics, config, metrics = topics_of(name), KafkaConfig(bootstrap_servers=servers), StreamsMetrics(CollectorRegistry())
     producer = Producer(config, client_id="bench")
     producer.start()
+    log = KafkaLog(config, topics.group_streams)
     agent: Agent = (
         DocumentsAgent(
             topics=topics,
             folder=folder,
             producer=producer,
-            log=KafkaLog(config, topics.group_streams),
+            log=log,
             epoch=0,
             changes_topic_id="bench",
             metrics=metrics,
         )
         if part == "documents"
-        else MatchingAgent(topics=topics, producer=producer, subscriptions=subscriptions(topics), metrics=metrics)
+        else MatchingAgent(topics=topics, producer=producer, log=log, subscriptions=subscriptions(topics), metrics=metrics)
     )
     worker = StreamsWorker(
         topics=topics, bootstrap_servers=servers, client_id="bench", instance_id=part, folder=folder, agents=[Measured(agent,

@@ -16,12 +16,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from connectors.kafka.config import KafkaConfig
+from schemas.topics import PARTITIONS_MAX
 
 PREFIX = "LIVEHOOK_"
 FILE_NAME = "livehook.toml"
 SECRETS = frozenset({"kafka_sasl_password", "api_token"})
 LOG_LEVELS = ("debug", "info", "warning", "error")
-PARTITIONS_MAX = 128  # a lane's commit names the last origin of each partition, in 4,095 characters
 FILE_BYTES_MAX = 1024 * 1024
 
 

@@ -63,6 +63,7 @@ class StreamsRole:
         self._new_epoch = new_epoch
         self._topics = Topics(settings.topic_prefix, settings.partitions)
         self._subscriptions = Subscriptions(self._topics)
+        self._log = KafkaLog(self._config, self._topics.group_streams)
         self._worker: StreamsWorker | None = None
         self._measuring: asyncio.Task[None] | None = None
         self.registry = CollectorRegistry()
@@ -126,7 +127,7 @@ class StreamsRole:
             topics=self._topics,
             folder=self._folder / "documents",
             producer=self._changes,
-            log=KafkaLog(self._config, self._topics.group_streams),
+            log=self._log,
             epoch=found.epoch,
             changes_topic_id=found.changes_topic_id,
             metrics=self._metrics,
@@ -134,7 +135,9 @@ class StreamsRole:
         )
 
     def _matching(self) -> MatchingAgent:
-        return MatchingAgent(topics=self._topics, producer=self._deliveries, subscriptions=self._subscriptions, metrics=self._metrics)
+        return MatchingAgent(
+            topics=self._topics, producer=self._deliveries, log=self._log, subscriptions=self._subscriptions, metrics=self._metrics
+        )
 
     async def _read_webhooks(self) -> None:
         """Fold the topic up to its present end before anything is matched, and from then on as it grows."""
@@ -174,6 +177,9 @@ class StreamsRole:
         while True:
             await asyncio.sleep(MEASURE_S)
             if self._worker is not None:
+                if (crash := self._worker.crash()) is not None:
+                    self._fail(crash)
+                    return
                 self._worker.measure()
 
     def _check_webhooks(self) -> str:

@@ -58,7 +58,10 @@ def decode_mutation(key: bytes | None, value: bytes | None, schema_by_id: Schema
     if value is None:
         return removal(key)
     if MARK.writer(value):
-        return Mark(decode(MARK, value)["webhooks"])
+        offset = decode(MARK, value)["webhooks"]
+        if offset < 0:
+            raise BadRecord(Reason.INVALID, f"the mark names offset {offset}")
+        return Mark(offset)
     if value.startswith((SINGLE_OBJECT, WIRE_FORMAT)):
         return _avro_mutation(decode(MUTATION, value, schema_by_id))
     return _json_mutation(value)

@@ -14,6 +14,7 @@ import msgspec
 DAY_MS = 86_400_000
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 SLOTS = 256
+PARTITIONS_MAX = 128  # a lane's commit names the last origin of each partition, in 4,095 characters
 DEAD_LETTER_BYTES_MAX = MESSAGE_BYTES_MAX + 1024 * 1024
 
 

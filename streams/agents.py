@@ -29,6 +29,8 @@ from streams.subscriptions import Subscriptions
 
 logger = logging.getLogger(__name__)
 
+MARK_WAIT_S = 2.0
+
 
 class DocumentsAgent:
     """
@@ -160,8 +162,8 @@ class DocumentsAgent:
         ]
         if len(newest) < len(behind):
             raise Fatal(
-                f"{topic}/{partition}: compaction has taken the newest change of {len(behind) - len(newest)} documents away, which an older copy "
-                f"stands behind. Keep {self._folder / str(partition)}: it still has them"
+                f"{topic}/{partition}: compaction has taken the newest change of {len(behind) - len(newest)} documents, which an older "
+                f"copy stands behind. Keep {self._folder / str(partition)}: it still has them"
             )
         records = [Record(topic, read.key, read.value, partition=partition) for read in newest]
         end = documents.meta.position
@@ -207,10 +209,12 @@ def dead_letter(topics: Topics, topic: str, record: MutationRecord, dead: Dead) 
 class MatchingAgent:
     """Changes to deliveries."""
 
-    def __init__(self, *, topics: Topics, producer: Producer, subscriptions: Subscriptions, metrics: StreamsMetrics) -> None:
+    def __init__(self, *, topics: Topics, producer: Producer, log: Log, subscriptions: Subscriptions, metrics: StreamsMetrics) -> None:
         self.topic = topics.changes.name
+        self._topics = topics
         self._webhooks = topics.webhooks.name
         self._producer = producer
+        self._log = log
         self._subscriptions = subscriptions
         self._metrics = metrics
         self._seen: dict[int, Origin] = {}
@@ -233,7 +237,8 @@ class MatchingAgent:
             if self._is_repeat(change):
                 continue
             if isinstance(change, PassedMark):
-                await self._subscriptions.wait_until(change.webhooks)
+                if not await self._has_read(change):
+                    continue
                 since = self._subscriptions.marked(change)
                 if since is not None:
                     begun.append(Record(self._webhooks, since.key.encode(), encode_since(since)))
@@ -242,8 +247,27 @@ class MatchingAgent:
                 deliveries.append(Record(standing.lane, record.key, encode_delivery(delivery, record.value), (), standing.lane_partition))
                 self._metrics.matched(standing.name, delivery.match)
         # A webhook deleted in this moment takes its lane along; its deliveries have nowhere to go, and nobody waits for them.
-        await self._producer.send(deliveries, gone_ok=True)
+        offsets = await self._producer.send(deliveries, gone_ok=True)
+        for lane in {record.topic for record, offset in zip(deliveries, offsets, strict=True) if offset < 0}:
+            name = self._topics.webhook_of_lane(lane) or ""
+            if self._subscriptions.registry.webhook(name) is not None:
+                raise Fatal(f"{lane} is gone, but its webhook is not: put the webhook again, or delete it")
         await self._producer.send(begun)
+
+    async def _has_read(self, mark: PassedMark) -> bool:
+        """Until the revision that the mark names has been read; False when there is none: then the mark is nobody's."""
+        try:
+            await asyncio.wait_for(self._subscriptions.wait_until(mark.webhooks), MARK_WAIT_S)
+        except TimeoutError:
+            # The API writes a revision before its marks; so one beyond the end of `webhooks` cannot be real, and nothing may wait for it.
+            _, end = await asyncio.to_thread(self._log.offsets, self._webhooks, 0)
+            if mark.webhooks >= end:
+                logger.error(
+                    "a mark at %s names offset %d of %s, which ends at %d: ignored", mark.origin, mark.webhooks, self._webhooks, end
+                )
+                return False
+            await self._subscriptions.wait_until(mark.webhooks)
+        return True
 
     def _is_repeat(self, change: Change | PassedMark) -> bool:
         """A second copy: of two owners that overlapped, or written again by one that caught up."""

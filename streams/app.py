@@ -17,6 +17,7 @@ import faust
 from faust.types import TP, EventT
 from mode import CrashingSupervisor
 
+from schemas.errors import Fatal
 from schemas.topics import Topics
 from streams import transport
 from streams.metrics import StreamsMetrics
@@ -100,9 +101,20 @@ class StreamsWorker:
         for agent in self._agents:
             agent.close()
 
+    def crash(self) -> Exception | None:
+        """
+        What ended a part of Faust, if anything did; then nothing moves any more and the process must end.
+
+        Faust only logs it: a record that its consumer cannot read ends the task that fetches, and the rest lives on.
+        """
+        for service in (self.app, self.app.consumer, self.app._fetcher):
+            if service.crashed:
+                return Fatal(f"{service.label} crashed: {service.crash_reason!r}")
+        return None
+
     def joined(self) -> bool:
         """Whether the group has given this worker its partitions, which may be none."""
-        return not self.app.rebalancing and self.app.consumer_generation_id > 0
+        return self.crash() is None and not self.app.rebalancing and self.app.consumer_generation_id > 0
 
     def measure(self) -> None:
         """Note how far behind this worker's partitions are."""

@@ -8,6 +8,7 @@ by the documents agent, the simulation and the golden log.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -21,8 +22,10 @@ from schemas.keys import key_of, partition_of
 from schemas.mutations import Mark, Method, Mutation, check_document_size
 from schemas.positions import Origin, Position
 from schemas.records import decode_mutation
+from schemas.topics import PARTITIONS_MAX
 
 VIA = "livehook-via"
+_PLACE = re.compile(rb"([0-9]{1,9})/([0-9]{1,19})")
 
 
 class Document(msgspec.Struct, frozen=True, gc=False):
@@ -52,7 +55,7 @@ class MutationRecord(msgspec.Struct, frozen=True, gc=False):
     key: bytes | None
     value: bytes | None
     appended_us: int
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: Sequence[tuple[str, bytes | None]] = ()
 
 
 class Changed(msgspec.Struct, frozen=True, gc=False):
@@ -120,7 +123,7 @@ def apply(
             return Passed(PassedMark(mutation.webhooks, origin)), msgspec.structs.replace(progress, origin=origin)
         key = key_of(mutation.collection, mutation.id)
         document = document_of(key)
-        source = _source(record.headers)
+        source = _source(record.headers, position.partition)
         # A document that is here belongs here: the hash is only for new ones.
         home = position.partition if document is not None else partition_of(key.encode(), partitions)
         if home != position.partition:
@@ -183,13 +186,14 @@ def next_txn_id(last: int, appended_us: int, partition: int, partitions: int) ->
     return least + (partition - least) % partitions
 
 
-def _source(headers: Sequence[tuple[str, bytes]]) -> Position | None:
+def _source(headers: Sequence[tuple[str, bytes | None]], own: int) -> Position | None:
+    """Where a forwarded record came from; anybody can write the header, so nothing is believed that cannot be."""
     for name, value in headers or ():
         if name == VIA:
-            partition, _, offset = value.decode("ascii", "replace").partition("/")
-            if not (partition.isdecimal() and offset.isdecimal() and len(value) <= 40):
-                raise BadRecord(Reason.INVALID, f"header {VIA} is {value[:40]!r}, must be partition/offset")
-            return Position(int(partition), int(offset))
+            match = _PLACE.fullmatch(value or b"")
+            if match is None or int(match[1]) == own or int(match[1]) >= PARTITIONS_MAX or int(match[2]) >= 2**63:
+                raise BadRecord(Reason.INVALID, f"header {VIA} is {(value or b'')[:40]!r}, must be another partition/offset")
+            return Position(int(match[1]), int(match[2]))
     return None
 
 

@@ -126,9 +126,12 @@ class SimpleStandingQueries:
             names = tuple(sorted(self._names.get(collection, set()) | self._names.get(ANY, set())))
             self._candidates[collection] = names
         for name in names:
+            newest = self._revisions[name][0]
+            if newest.deleted:
+                continue  # its lane is gone: what it would have been sent from before has nowhere to go
             for standing in self._revisions[name]:
                 if standing.serves(change.origin):
-                    if not standing.deleted:
+                    if standing.uid == newest.uid and not standing.deleted:
                         yield standing
                     break
 

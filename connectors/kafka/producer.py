@@ -34,9 +34,10 @@ GONE = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, K
 class _Batch:
     """Waits for the acknowledgements that one call of ``send`` asked for; librdkafka's poll thread brings them."""
 
-    __slots__ = ("error", "future", "loop", "offsets", "waiting")
+    __slots__ = ("_lock", "error", "future", "loop", "offsets", "waiting")
 
     def __init__(self, size: int) -> None:
+        self._lock = threading.Lock()  # librdkafka's thread counts, and ours where a record is refused at once
         self.offsets: dict[int, int] = {}
         self.waiting = size
         self.error: KafkaError | None = None
@@ -45,13 +46,20 @@ class _Batch:
 
     def acknowledged(self, index: int, gone_ok: bool, error: KafkaError | None, message: Message) -> None:
         if error is None:
-            self.offsets[index] = message.offset() or 0
+            self.count(index, message.offset() or 0)
         elif gone_ok and error.code() in GONE:
-            self.offsets[index] = -1
+            self.count(index, -1)
         else:
             self.error = error
-        self.waiting -= 1
-        if not self.waiting:
+            self.count(index, -1)
+
+    def count(self, index: int, offset: int) -> None:
+        """One that was asked for has come to its end."""
+        with self._lock:
+            self.offsets[index] = offset
+            self.waiting -= 1
+            is_last = not self.waiting
+        if is_last:
             self.loop.call_soon_threadsafe(self._done)
 
     def _done(self) -> None:
@@ -121,7 +129,9 @@ class Producer:
         asked = first_and_last(records) if self._gapless else dict.fromkeys(range(len(records)))
         batch = _Batch(len(asked))
         for index, record in enumerate(records):
-            await self._produce(record, functools.partial(batch.acknowledged, index, gone_ok) if index in asked else None)
+            taken = await self._produce(record, functools.partial(batch.acknowledged, index, gone_ok) if index in asked else None, gone_ok)
+            if not taken and index in asked:
+                batch.count(index, -1)
         await batch.future
         if batch.error is not None:
             raise mapped(batch.error, "produce")
@@ -145,15 +155,19 @@ class Producer:
         if self._poller.is_alive():
             await asyncio.get_running_loop().run_in_executor(None, self._poller.join, 1.0)
 
-    async def _produce(self, record: Record, on_delivery: Acknowledged | None) -> None:
+    async def _produce(self, record: Record, on_delivery: Acknowledged | None, gone_ok: bool) -> bool:
+        """Whether librdkafka took it; what it knows to be gone it refuses at once."""
         while True:
             if self._fatal is not None:
                 raise mapped(self._fatal, "produce, for the producer has ended")
             try:
-                return self._enqueue(record, on_delivery)
+                self._enqueue(record, on_delivery)
+                return True
             except BufferError:  # the queue is bounded; acknowledgements make room
                 await asyncio.sleep(FULL_WAIT_S)
             except KafkaException as error:
+                if gone_ok and error.args[0].code() in GONE:
+                    return False
                 raise mapped(error.args[0], f"produce to {record.topic}") from error
 
     def _enqueue(self, record: Record, on_delivery: Acknowledged | None) -> None:

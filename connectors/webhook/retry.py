@@ -114,8 +114,8 @@ def _retry_after_s(result: Response | Failure, now: float) -> float:
         return min(float(text), RETRY_AFTER_S_MAX)
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+        if at.tzinfo is None:
+            at = at.replace(tzinfo=UTC)  # an HTTP date is in UTC; "-0000" leaves it open
+        return min(max(at.timestamp() - now, 0.0), RETRY_AFTER_S_MAX)
+    except (ValueError, OverflowError):  # years and zones that no calendar has
         return 0.0
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)  # an HTTP date is in UTC; "-0000" leaves it open
-    return min(max(at.timestamp() - now, 0.0), RETRY_AFTER_S_MAX)

@@ -14,6 +14,7 @@ from livehook.api.problems import Problem
 from schemas import strict_json
 
 UNPACKED_BYTES_MAX = 16 * 1024 * 1024
+GZIP_MEMBERS_MAX = 16  # each one copies what is left of the body
 SMALL_BYTES_MAX = 1024 * 1024
 READ_S_MAX = 60.0
 GZIP = 16 + zlib.MAX_WBITS
@@ -97,7 +98,7 @@ async def _read(request: Request, bytes_max: int) -> bytes:
 def _unpacked(packed: bytes, bytes_max: int) -> Iterator[bytes]:
     """A gzip stream of one or several members; never more than the bound is unpacked, whatever it says of itself."""
     left = bytes_max
-    while packed:
+    for _ in range(GZIP_MEMBERS_MAX):
         member = zlib.decompressobj(GZIP)
         try:
             part = member.decompress(packed, left + 1)
@@ -110,6 +111,9 @@ def _unpacked(packed: bytes, bytes_max: int) -> Iterator[bytes]:
         left -= len(part)
         packed = member.unused_data
         yield part
+        if not packed:
+            return
+    raise Problem("malformed", f"the gzip body has more than {GZIP_MEMBERS_MAX} members")
 
 
 def _too_large(bytes_max: int) -> Problem:

@@ -87,8 +87,12 @@ class Documents:
     async def _write(self, request: Request, method: Method, accepted: tuple[str, ...]) -> Response:
         collection, id_ = _named(request)
         bodies.content_type(request, accepted)
-        body = await bodies.read_body(request)
-        return await self._accept(self._records([_single(body, collection, method, id_)]))
+        if bodies.is_small(request):
+            return await self._accept(self._records([_single(await bodies.read_body(request), collection, method, id_)]))
+        async with self._large:
+            body = await bodies.read_body(request)
+            single = await asyncio.to_thread(_single, body, collection, method, id_)
+            return await self._accept(self._records([single]))
 
     def _read(self, body: bytes, collection: str, is_ndjson: bool) -> tuple[list[Record], list[Any]]:
         parts, numbered = split_documents(body, ndjson=is_ndjson)

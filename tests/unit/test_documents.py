@@ -198,6 +198,12 @@ def elsewhere(partitions=8):
     return home, (home + 1) % partitions
 
 
+def test_a_mark_that_names_no_offset_is_dead():
+    """Anybody can write one."""
+    outcome, _ = apply(record(encode_mark(Mark(-1))), Progress(), never, epoch=0, partitions=1)
+    assert isinstance(outcome, Dead)
+
+
 def test_a_record_on_a_wrong_partition_is_sent_on():
     """With the place that it came from."""
     home, wrong = elsewhere()
@@ -238,7 +244,22 @@ def test_the_vector_of_forwarded_records_goes_into_every_later_change():
     assert {1: 9} == applied.changes[-1].via
 
 
-@pytest.mark.parametrize("via", [b"", b"1", b"a/b", b"-1/3", b"1/2/3", b"9" * 50 + b"/1", b"\xff/1"])
+@pytest.mark.parametrize(
+    "via",
+    [
+        None,
+        b"99999999999999999999/1",
+        b"1/99999999999999999999",
+        b"0/1",
+        b"",
+        b"1",
+        b"a/b",
+        b"-1/3",
+        b"1/2/3",
+        b"9" * 50 + b"/1",
+        b"\xff/1",
+    ],
+)
 def test_a_forged_via_is_refused(via):
     """The header must be partition/offset."""
     applied = run(record(upsert(SUSAN), headers=[(VIA, via)]))
