@@ -16,7 +16,7 @@ PORT_MAX = 65_535
 _SERVER = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[^\s:,\[\]/]+):(?P<port>\d{1,5})")
 
 # A broker that comes back is found within a second; librdkafka's own limit is ten.
-# A lone broker that was cut off for a moment is listed by nobody; a client that has forgotten it asks the bootstrap servers again (KIP-1102).
+# A lone broker that was cut off for a moment is listed by nobody; who has forgotten it asks the bootstrap servers again (KIP-1102).
 _RECONNECT = {"reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 1000, "metadata.recovery.rebootstrap.trigger.ms": 5000}
 # Kafka closes connections that were idle for ten minutes: no event worth a line in the log.
 _QUIET = {"log.connection.close": False}

@@ -153,7 +153,10 @@ def patched(present: Webhook, patch: Mapping[str, Any]) -> Any:
 def _kept(data: Any, present: Webhook | None) -> Any:
     if present is None or not isinstance(data, dict):
         return data
-    return keep_masked(data, revision_json(present.current))
+    kept = keep_masked(data, revision_json(present.current))
+    if "start" in kept:
+        kept = {**kept, "start": present.current.spec.start}  # read when the webhook is made, later ignored
+    return kept
 
 
 def _answer(written: Written) -> Response:

@@ -313,6 +313,12 @@ class TestWebhooks:
         await api.put("/v1/webhooks/adults", json=WEBHOOK | {"query": "age >= 21"})
         assert 4 == kafka.calls.count("livehook.mutations")
 
+    async def test_start_is_read_when_the_webhook_is_made_and_ignored_later(self, api):
+        """A file that says where to begin may be applied again."""
+        await api.put("/v1/webhooks/adults", json=WEBHOOK)
+        again = await api.put("/v1/webhooks/adults", json=WEBHOOK | {"start": "beginning"})
+        assert (200, "now") == (again.status_code, again.json()["start"])
+
     async def test_the_same_put_again_writes_nothing(self, api, kafka):
         """So that a file can be applied as often as one likes."""
         await api.put("/v1/webhooks/adults", json=WEBHOOK)
