@@ -49,16 +49,17 @@ def signed(*secrets: str, age_s: int = 0) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("expected", "headers", "body"),
     [
-        pytest.param(True, signed(SECRET), BODY, id="genuine"),
-        pytest.param(True, signed(OTHER, SECRET), BODY, id="while the secret is rotated"),
-        pytest.param(False, signed(SECRET), BODY + b" ", id="changed on the way"),
-        pytest.param(False, signed(OTHER), BODY, id="another secret"),
-        pytest.param(False, signed(SECRET) | {"webhook-id": "msg_2"}, BODY, id="another id"),
-        pytest.param(False, signed(SECRET, age_s=3600), BODY, id="a recording"),
+        pytest.param(True, lambda: signed(SECRET), BODY, id="genuine"),
+        pytest.param(True, lambda: signed(OTHER, SECRET), BODY, id="while the secret is rotated"),
+        pytest.param(False, lambda: signed(SECRET), BODY + b" ", id="changed on the way"),
+        pytest.param(False, lambda: signed(OTHER), BODY, id="another secret"),
+        pytest.param(False, lambda: signed(SECRET) | {"webhook-id": "msg_2"}, BODY, id="another id"),
+        pytest.param(False, lambda: signed(SECRET, age_s=3600), BODY, id="a recording"),
     ],
 )
 def test_only_what_livehook_signed_is_accepted(
-    accepts: Callable[[str, dict[str, str], bytes], bool], expected: bool, headers: dict[str, str], body: bytes
+    accepts: Callable[[str, dict[str, str], bytes], bool], expected: bool, headers: Callable[[], dict[str, str]], body: bytes
 ):
     """Both examples of the page come to the same answer."""
-    assert expected is accepts(SECRET, headers, body)
+    # Signed only now: an attempt that is five minutes old is refused, and collecting a whole suite may be longer ago than that.
+    assert expected is accepts(SECRET, headers(), body)
