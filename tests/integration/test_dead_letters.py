@@ -92,7 +92,8 @@ def test_a_record_that_is_sent_on_twice_is_misrouted(cluster, writer, name):
     key = f"{name}/a".encode()
     wrong = (partition_of(key, cluster.topics.partitions) + 1) % cluster.topics.partitions
     value = json.dumps({"method": "upsert", "collection": name, "id": "a", "value": {}}).encode()
-    place = writer.send(value, key, partition=wrong, headers=[("livehook-via", b"0/1")])
+    via = f"{(wrong + 1) % cluster.topics.partitions}/1".encode()
+    place = writer.send(value, key, partition=wrong, headers=[("livehook-via", via)])
     source = f"{cluster.topics.mutations.name}/{place[0]}/{place[1]}"
     assert (key, value, "misrouted") == wait_for_dead_letters(cluster, {source})[source][:3]
 
