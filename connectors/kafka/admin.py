@@ -59,9 +59,10 @@ def ensure_topics(config: KafkaConfig, specs: Sequence[TopicSpec], *, replicatio
     asking = _Asking(config, timeout_s)
     names = [spec.name for spec in specs]
     present = asking.again_until(lambda: asking.describe(names))
-    asking.create([spec for spec in specs if spec.name not in present], replication)
+    missing = [spec for spec in specs if spec.name not in present]
+    asking.again_until(lambda: asking.create(missing, replication))
     described = asking.again_until(lambda: _usable(asking.describe(names), names))
-    configs = asking.topic_configs(names)
+    configs = asking.again_until(lambda: asking.topic_configs(names))
     lines = [
         difference
         for spec in specs
@@ -95,7 +96,9 @@ def delete_topic(config: KafkaConfig, name: str, *, timeout_s: float) -> None:
 
 def topic_ids(config: KafkaConfig, names: Collection[str], *, timeout_s: float) -> dict[str, str]:
     """The id of each of these topics that exists; a topic that was deleted and made anew has another one."""
-    return {name: str(topic.topic_id) for name, topic in _Asking(config, timeout_s).describe(names).items()}
+    asking = _Asking(config, timeout_s)
+    described = asking.again_until(lambda: asking.describe(names))
+    return {name: str(topic.topic_id) for name, topic in described.items()}
 
 
 def partitions_of(config: KafkaConfig, topic: str, *, timeout_s: float) -> int:
@@ -109,12 +112,16 @@ def partitions_of(config: KafkaConfig, topic: str, *, timeout_s: float) -> int:
 def offsets(config: KafkaConfig, partitions: Iterable[Partition], *, timeout_s: float) -> dict[Partition, Offsets]:
     """Log start and end of each partition. Raises UnknownTopic: one of them is not there."""
     asking, wanted = _Asking(config, timeout_s), list(partitions)
-    try:
-        starts = asking.list_offsets(wanted, OffsetSpec.earliest())
-        ends = asking.list_offsets(wanted, OffsetSpec.latest())
-    except KafkaUnavailable:
-        asking.check_present(wanted)  # librdkafka says only that it found no leader
-        raise
+
+    def ask(which: OffsetSpec) -> dict[Partition, int]:
+        try:
+            return asking.list_offsets(wanted, which)
+        except KafkaUnavailable:
+            asking.check_present(wanted)  # librdkafka says only that it found no leader
+            raise
+
+    starts = asking.again_until(lambda: ask(OffsetSpec.earliest()))
+    ends = asking.again_until(lambda: ask(OffsetSpec.latest()))
     return {partition: Offsets(starts[partition], ends[partition]) for partition in wanted}
 
 
@@ -182,15 +189,16 @@ class _Asking:
                 raise unavailable or KafkaUnavailable("Kafka did what was asked, but its brokers did not show it in time")
             time.sleep(RETRY_DELAY_S)
 
-    def create(self, specs: Sequence[TopicSpec], replication: int | None) -> None:
-        """Make topics; one that somebody else made meanwhile is as good."""
+    def create(self, specs: Sequence[TopicSpec], replication: int | None) -> bool:
+        """Make topics; one that somebody else made meanwhile is as good. True when all are there."""
         if not specs:
-            return
+            return True
         copies = _BROKERS_DEFAULT if replication is None else replication
         topics = [NewTopic(spec.name, spec.partitions, copies, config=dict(spec.configs)) for spec in specs]
         for name, future in self.client.create_topics(topics, **self.limits()).items():
             with contextlib.suppress(TopicExists):
                 self.one(f"create topic {name}", future)
+        return True
 
     def describe(self, names: Collection[str]) -> dict[str, TopicDescription]:
         """The topics among these that exist."""
