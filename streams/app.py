@@ -62,6 +62,7 @@ class StreamsWorker:
         self._turns: dict[TP, asyncio.Lock] = {}
         self._under_way: set[asyncio.Task[None]] = set()
         self._failed = False
+        self._stopping = False
         self.app = faust.App(
             topics.group_streams,
             broker=[f"{transport.SCHEME}://{server}" for server in bootstrap_servers.split(",")],
@@ -95,6 +96,7 @@ class StreamsWorker:
 
     async def stop(self) -> None:
         """Finish the batches under way, commit, leave."""
+        self._stopping = True  # what is fetched from now on is left to the next owner
         await self._settled()
         await self.app.consumer.commit()
         await self.app.stop()
@@ -143,7 +145,7 @@ class StreamsWorker:
             await self._process(agent, event)
 
     async def _process(self, agent: Agent, event: EventT[Any]) -> None:
-        if self._failed or event.message.generation_id != self.app.consumer_generation_id:
+        if self._failed or self._stopping or event.message.generation_id != self.app.consumer_generation_id:
             return  # not acknowledged: whoever owns the partition next reads it again from the commit
         try:
             await agent.process(cast(Sequence[Received], event.value))

@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from connectors.kafka.admin import delete_topic, ensure_topics
+from connectors.kafka.admin import delete_topic, ensure_topics, offsets
 from connectors.kafka.compacted import CompactedReader
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.embedded import EmbeddedKafka
@@ -19,6 +19,7 @@ from connectors.kafka.errors import EmbeddedKafkaError, KafkaRefused, KafkaUnava
 from connectors.kafka.reading import BATCH_MAX, offset_of, read_partition
 from schemas.topics import TopicSpec
 from tests.broker import without_broker
+from tests.integration.cluster import wait_until
 
 TIMEOUT_S = 30.0
 
@@ -48,7 +49,13 @@ class Log:
         producer.begin_transaction()
         producer.produce(self.name, "x", "aborted", 0)
         producer.flush(TIMEOUT_S)
+        before = self._end()
         producer.abort_transaction(TIMEOUT_S)
+        # The coordinator answers before the marker stands in the log; what is appended next must stand behind it.
+        wait_until(lambda: self._end() > before, TIMEOUT_S, "the marker is not there")
+
+    def _end(self) -> int:
+        return offsets(self.config, [(self.name, 0)], timeout_s=TIMEOUT_S)[self.name, 0].end
 
 
 class Fold:
