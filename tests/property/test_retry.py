@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,3 +56,20 @@ def test_a_receiver_that_always_fails_gets_as_many_attempts_as_entries(schedule,
     assert isinstance(decision, DeadLetter)
     assert len(schedule) == attempts
     assert now - NOW <= sum(schedule[1:]) * (1 + jitter) + 1e-3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Mon, 01 Jan 2030 00:00:00 +99999999999999",
+        "1 Jan 2030 99999999999999:1:1",
+        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+        "soon",
+        "",
+    ],
+)
+def test_a_retry_after_beyond_any_calendar_asks_for_nothing(text):
+    """A receiver's header never ends the process: the schedule holds as if it had not been sent."""
+    answer = Response(503, (("retry-after", text),))
+    decision = decide(answer, 1, Schedule((0.0, 5.0)), 1_000.0, random.Random(1))
+    assert RetryAt(1_005.0) == decision
