@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.harness import Meter, broker, child, environment, median, prefix, row
 from connectors.kafka.admin import ensure_topics
 from connectors.kafka.config import KafkaConfig
+from connectors.kafka.fetching import Fetcher
 from connectors.kafka.log import KafkaLog
 from connectors.kafka.producer import Producer
 from schemas.positions import Origin
@@ -120,9 +121,11 @@ async def work(part: str, servers: str, name: str, records: int, folder: Path) -
         if part == "documents"
         else MatchingAgent(topics=topics, producer=producer, log=log, subscriptions=subscriptions(topics), metrics=metrics)
     )
+    fetcher = Fetcher(config, client_id="bench")
+    fetcher.start()
     worker = StreamsWorker(
-        topics=topics, bootstrap_servers=servers, client_id="bench", instance_id=part, folder=folder, agents=[Measured(agent,
-        Meter(records))], metrics=metrics, fail=fail,
+        topics=topics, bootstrap_servers=servers, client_id="bench", instance_id=part, folder=folder, fetcher=fetcher,
+        agents=[Measured(agent, Meter(records))], metrics=metrics, fail=fail,
     )  # fmt: skip
     await worker.start()
     await asyncio.Event().wait()

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from connectors.kafka.admin import topic_ids
 from connectors.kafka.compacted import CompactedReader
 from connectors.kafka.config import KafkaConfig
+from connectors.kafka.fetching import Fetcher
 from connectors.kafka.log import KafkaLog
 from connectors.kafka.producer import Producer
 from connectors.kafka.registry import SchemaRegistry
@@ -72,6 +73,7 @@ class StreamsRole:
         # Two producers: a spread over many lanes makes many small requests, which must not hold up the changes.
         self._changes = Producer(self._config, client_id=client_id)
         self._deliveries = Producer(self._config, client_id=client_id)
+        self._fetcher: Fetcher | None = None
         self._reader: CompactedReader | None = None
         self._schemas: SchemaRegistry | None = None
 
@@ -97,12 +99,15 @@ class StreamsRole:
         self._deliveries.start()
         await self._read_webhooks()
         found = await self._installation()
+        self._fetcher = Fetcher(self._config, client_id=f"livehook-streams@{self._address}")
+        self._fetcher.start()
         self._worker = StreamsWorker(
             topics=self._topics,
             bootstrap_servers=self._config.bootstrap_servers,
             client_id=f"livehook-streams@{self._address}",
             instance_id=instance_id(self._folder),
             folder=self._folder,
+            fetcher=self._fetcher,
             agents=[self._documents(found), self._matching()],
             metrics=self._metrics,
             fail=self._fail,
@@ -117,6 +122,8 @@ class StreamsRole:
             self._measuring.cancel()
         if self._worker is not None:
             await self._worker.stop()
+        if self._fetcher is not None:
+            await self._fetcher.stop()
         await self._changes.stop(STOP_S)
         await self._deliveries.stop(STOP_S)
         if self._reader is not None:

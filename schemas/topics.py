@@ -13,6 +13,8 @@ import msgspec
 
 DAY_MS = 86_400_000
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+BATCH_RECORDS_MAX = 500  # what a hop works on at once, of one partition
+BATCH_BYTES_MAX = 8 * 1024 * 1024
 SLOTS = 256
 PARTITIONS_MAX = 128  # a lane's commit names the last origin of each partition, in 4,095 characters
 DEAD_LETTER_BYTES_MAX = MESSAGE_BYTES_MAX + 1024 * 1024

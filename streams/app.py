@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import faust
 from faust.types import TP, EventT
 from mode import CrashingSupervisor
 
@@ -21,7 +20,7 @@ from schemas.errors import Fatal
 from schemas.topics import Topics
 from streams import transport
 from streams.metrics import StreamsMetrics
-from streams.ports import Agent, Received
+from streams.ports import Agent, Fetcher, Received
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +48,7 @@ class StreamsWorker:
         client_id: str,
         instance_id: str,
         folder: Path,
+        fetcher: Fetcher,
         agents: Sequence[Agent],
         metrics: StreamsMetrics,
         fail: Fail,
@@ -63,7 +63,7 @@ class StreamsWorker:
         self._under_way: set[asyncio.Task[None]] = set()
         self._failed = False
         self._stopping = False
-        self.app = faust.App(
+        self.app = transport.App(
             topics.group_streams,
             broker=[f"{transport.SCHEME}://{server}" for server in bootstrap_servers.split(",")],
             broker_client_id=client_id,
@@ -76,9 +76,7 @@ class StreamsWorker:
             topic_allow_declare=False,
             agent_supervisor=CrashingSupervisor,
             consumer_auto_offset_reset="earliest",
-            consumer_max_fetch_size=4 * 1024 * 1024,
             stream_buffer_maxsize=4096,  # never reached: the transport bounds the batches under way
-            broker_max_poll_records=transport.RECORDS_MAX,
             stream_wait_empty=False,
             broker_session_timeout=SESSION_TIMEOUT_S,
             broker_heartbeat_interval=HEARTBEAT_S,
@@ -86,6 +84,7 @@ class StreamsWorker:
             broker_max_poll_interval=300.0,
             **(connection or {}),
         )
+        self.app.fetcher = fetcher
         for agent in agents:
             self._add(agent)
         self.app.on_partitions_revoked.connect(self._on_revoked)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from schemas.topics import Record
@@ -33,7 +33,38 @@ class Received(Protocol):
     @property
     def timestamp(self) -> int: ...
     @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
+
+
+Place = tuple[str, int]
+
+
+class Fetcher(Protocol):
+    """Reads partitions, named by topic and number, ahead of whoever takes the records."""
+
+    def begin(self, offsets: Mapping[Place, int | None]) -> None:
+        """Read these, each from its offset on; None: from the first record kept. None of them may be read already."""
+        ...
+
+    def end(self, places: Collection[Place]) -> None:
+        """Read these no more, and forget what was not taken."""
+        ...
+
+    def take(self, places: Collection[Place]) -> Mapping[Place, Sequence[Received]]:
+        """The next batch of each of these that has something; raises what makes reading on impossible."""
+        ...
+
+    async def wait(self, timeout_s: float) -> None:
+        """Until something came after the last ``take``, or ``wake`` was called."""
+        ...
+
+    def wake(self) -> None:
+        """End the present ``wait``."""
+        ...
+
+    def log_end(self, place: Place) -> int | None:
+        """The offset after the partition's last record, as far as is known; None: not known."""
+        ...
 
 
 class Agent(Protocol):

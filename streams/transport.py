@@ -1,10 +1,12 @@
 """
-A Faust transport that hands an agent one event for up to n records of a partition.
+A Faust transport that hands an agent one event for up to n records of a partition, which librdkafka has read.
 
-Faust's path costs about as much for an event as all of our own work for a record, so records go through it in batches. The bookkeeping of
-offsets is replaced with it: one batch is one message that carries its last offset, batches of a partition are acknowledged in order, and
-the commit is the end of the newest acknowledged one. Faust's own bookkeeping merges neighbouring gaps and then commits past records that
-are not done, and acknowledges an event whose agent raised; neither can happen here.
+Faust keeps the group: membership, assignment, commits. Its path costs about as much for an event as all of our own work for a record, so
+records go through it in batches; and the Python client beneath it costs a millisecond of CPU for each small answer of a broker, so that
+client reads nothing: records come from a :class:`streams.ports.Fetcher`. The bookkeeping of offsets is replaced as well: one batch is one
+message that carries its last offset, batches of a partition are acknowledged in order, and the commit is the end of the newest acknowledged
+one. Faust's own bookkeeping merges neighbouring gaps and then commits past records that are not done, and acknowledges an event whose agent
+raised; neither can happen here.
 
 Selected by the URL scheme ``livehook://`` (:data:`SCHEME`); every topic of such an app must have the codec ``batch``.
 Source: faust-streaming 0.15.3, ``faust/transport/consumer.py`` and ``drivers/aiokafka.py``.
@@ -13,46 +15,42 @@ Source: faust-streaming 0.15.3, ``faust/transport/consumer.py`` and ``drivers/ai
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, cast
 
 import aiokafka
-from aiokafka import ConsumerRecord
+import faust
+from aiokafka.structs import TopicPartition
 from faust.serializers import codecs
 from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from faust.types import Message as FaustMessage
 
+from streams.ports import Fetcher, Received
+
 SCHEME = "livehook"
-RECORDS_MAX = 500
-BATCH_BYTES_MAX = 8 * 1024 * 1024
-FETCH_WAIT_MS = 100
-BATCHES_MAX = 2  # of a partition, fetched and not acknowledged
-ROOM_WAIT_S = 0.005
-
-Batch = list[ConsumerRecord]
+BATCHES_MAX = 2  # of a partition, taken and not acknowledged
 
 
-def cut(records: Sequence[ConsumerRecord]) -> Iterator[Batch]:
-    """
-    Records of one partition as batches of at most RECORDS_MAX records and, where one record alone is not larger, BATCH_BYTES_MAX bytes.
+class App(faust.App):
+    """A Faust app whose records come from ``fetcher``."""
 
-    Guarantees:  every record once, in order.
-    """
-    batch: Batch = []
-    size = 0
-    for record in records:
-        weight = len(record.value or b"") + len(record.key or b"")
-        if batch and (len(batch) == RECORDS_MAX or size + weight > BATCH_BYTES_MAX):
-            yield batch
-            batch, size = [], 0
-        batch.append(record)
-        size += weight
-    if batch:
-        yield batch
+    fetcher: Fetcher
+
+
+class _Last:
+    """The last record of a batch, with all that Faust asks of a record."""
+
+    checksum = None
+    timestamp_type = 1
+    serialized_key_size = serialized_value_size = 0
+
+    def __init__(self, tp: TP, record: Received) -> None:
+        self.topic, self.partition = tp
+        self.offset, self.timestamp = record.offset, record.timestamp
+        self.key, self.value, self.headers = record.key, record.value, ()
 
 
 class _Unchanged(codecs.Codec):
@@ -66,29 +64,41 @@ class _Unchanged(codecs.Codec):
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """The stock thread with a shorter long poll."""
+    """The stock thread, which keeps the group and reads nothing."""
 
-    def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
-        consumer = super()._create_worker_consumer(transport)
-        # aiokafka asks a broker for one thing at a time: while it waits for news of some partitions, one whose records were just taken is
-        # not asked for. Faust waits 1.5 s, which would be the latency of a quiet topic beside a busy one.
-        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
-        return consumer
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Keep the client from reading what the fetcher reads."""
+        self._ensure_consumer().pause(*(TopicPartition(tp.topic, tp.partition) for tp in assigned))
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Nothing: it watches for fetches, and there are none."""
+
+    def alive(self) -> None:
+        """The worker asks for records: without that for max.poll.interval the client leaves the group, as any stuck consumer should."""
+        consumer: aiokafka.AIOKafkaConsumer | None = self._consumer
+        if consumer is not None:
+            with consumer._subscription.fetch_context():
+                pass
 
 
 class Consumer(driver.Consumer):
     """
     The stock consumer with batches for messages, prefix acknowledgement for gap bookkeeping, and flow control by batches under way.
 
-    Faust stops asking for a partition when its agent's buffer is full, but then sleeps a second when all are, and a full buffer of one
-    agent holds up the other. Here a partition is asked for while it has fewer than BATCHES_MAX batches that are not acknowledged.
+    A partition's next batch is taken while fewer than BATCHES_MAX of its batches are not acknowledged; a full agent of one topic never
+    holds up the other.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._ends: dict[TP, int] = {}  # the offset after the newest acknowledged batch
         self._under_way: Counter[TP] = Counter()
-        self._room = asyncio.Event()
+        self._begun: set[TP] = set()
+
+    @property
+    def _fetcher(self) -> Fetcher:
+        return cast(App, self.app).fetcher
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -96,20 +106,50 @@ class Consumer(driver.Consumer):
     async def _wait_next_records(self, timeout: float) -> Any:
         if not self.flow_active:
             await self.wait(self.can_resume_flow.wait())
+        cast(ConsumerThread, self._thread).alive()
         active = self._get_active_partitions()
-        roomy = {tp for tp in active if self._under_way[tp] < BATCHES_MAX}
-        # Waiting for news of some partitions must not keep a busy one waiting that gets room meanwhile: then only for a moment.
-        if roomy:
-            records = await self._getmany(roomy, timeout if len(roomy) == len(active) else ROOM_WAIT_S)
-        else:
-            records = {}
-            self._room.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._room.wait(), timeout)
-        return {tp: list(cut(found)) for tp, found in records.items()}, active
+        self._begin(active - self._begun)
+        records = self._take(active)
+        if not records:
+            await self._fetcher.wait(timeout)
+            if self.flow_active:
+                records = self._take(active)
+        return records, active
+
+    def _begin(self, new: set[TP]) -> None:
+        if new:
+            self._fetcher.begin({tp: self._read_offset[tp] for tp in new})
+            self._begun |= new
+
+    def _take(self, active: set[TP]) -> dict[TP, list[Sequence[Received]]]:
+        roomy = [tp for tp in active & self._begun if self._under_way[tp] < BATCHES_MAX]
+        return {TP(*place): [batch] for place, batch in self._fetcher.take(roomy).items()}
+
+    def _end(self, places: set[TP]) -> None:
+        self._fetcher.end(places & self._begun)
+        self._begun -= places
+        for tp in places:
+            self._under_way.pop(tp, None)
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """
+        Hand each batch to its agent's stream.
+
+        As Faust's, without the two tasks that it makes for each message: a stream's queue is never full here, for the batches under way are
+        bounded.
+        """
+        try:
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+                async for tp, message in self.getmany(timeout=1.0):
+                    await self.callback(message)
+                    self._read_offset[tp] = message.offset
+                await asyncio.sleep(0)
+        except self.consumer_stopped_errors:
+            if not self.transport.app.should_stop:
+                raise
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
-        message = super()._to_message(tp, record[-1])
+        message = super()._to_message(tp, _Last(tp, record[-1]))
         message.value = record
         self._under_way[tp] += 1
         return message
@@ -124,7 +164,7 @@ class Consumer(driver.Consumer):
             self._ends[message.tp] = max(self._ends.get(message.tp, 0), message.offset + 1)
         if message.generation_id == self.app.consumer_generation_id:
             self._under_way[message.tp] -= 1
-            self._room.set()
+            self._fetcher.wake()
         return first_time
 
     def _new_offset(self, tp: TP) -> int | None:
@@ -132,20 +172,25 @@ class Consumer(driver.Consumer):
         self._acked_index[tp].clear()
         return self._ends.get(tp)
 
+    def highwater(self, tp: TP) -> int:
+        """The offset after the last record of a partition; 0 until that is known."""
+        return self._fetcher.log_end(tp) or 0
+
     def behind(self, tp: TP) -> int:
         """How many records of a partition are not done; 0 until the first of them was fetched."""
         done = self._ends.get(tp) or self._committed_offset[tp] or 0
-        return max(0, (self.highwater(tp) or 0) - done)
+        return max(0, self.highwater(tp) - done)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget what belongs to the next owner."""
         await super().on_partitions_revoked(revoked)
+        self._end(revoked)
         for tp in revoked:
             self._ends.pop(tp, None)
-            self._under_way.pop(tp, None)
 
     async def perform_seek(self) -> None:
         """Begin at the commits again: what is under way comes once more."""
+        self._end(set(self._begun))
         self._under_way.clear()
         await super().perform_seek()
 

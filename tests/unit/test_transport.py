@@ -4,11 +4,8 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
-import faust
 import pytest
 from faust.types import TP
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from schemas.topics import Topics
@@ -26,35 +23,40 @@ def record(offset, value=b"x", key=b"k"):
     )  # fmt: skip
 
 
-@settings(max_examples=30)
-@given(st.lists(st.integers(0, 5 * 1024 * 1024), max_size=30), st.integers(0, 1200))
-def test_batches_are_bounded_and_hold_every_record_once(sizes, small):
-    """By number and by bytes; a record that is larger alone than the bound goes alone."""
-    records = [SimpleNamespace(key=None, value=Sized(size)) for size in [*sizes, *[10] * small]]
-    batches = list(transport.cut(records))
-    assert records == [one for batch in batches for one in batch]
-    for batch in batches:
-        assert 0 < len(batch) <= transport.RECORDS_MAX
-        assert len(batch) == 1 or sum(len(one.value) for one in batch) <= transport.BATCH_BYTES_MAX
+class Fetched:
+    """A fetcher whose batches are put in by hand."""
 
+    def __init__(self):
+        self.reading: dict[Any, int | None] = {}
+        self.batches: dict[Any, list[Any]] = {}
 
-class Sized:
-    """Bytes of which only the number matters."""
+    def begin(self, offsets):
+        assert not self.reading.keys() & offsets.keys(), "is read already"
+        self.reading |= offsets
 
-    def __init__(self, size):
-        self.size = size
+    def end(self, places):
+        for place in places:
+            del self.reading[place]
+            self.batches.pop(place, None)
 
-    def __len__(self):
-        return self.size
+    def take(self, places):
+        return {place: self.batches[place].pop(0) for place in places if self.batches.get(place)}
 
-    def __bool__(self):
-        return True
+    async def wait(self, timeout_s):
+        await asyncio.sleep(0)
+
+    def wake(self):
+        """Nobody waits for long."""
+
+    def log_end(self, place):
+        return None
 
 
 @pytest.fixture
 async def consumer():
     transport.register()
-    app = faust.App("t", broker=f"{transport.SCHEME}://localhost:1", store="memory://", autodiscover=False, web_enabled=False)
+    app = transport.App("t", broker=f"{transport.SCHEME}://localhost:1", store="memory://", autodiscover=False, web_enabled=False)
+    app.fetcher = Fetched()
     cast(Any, app.topics)._acking_topics.add(TOPIC.topic)
 
     async def nothing(*_):
@@ -105,6 +107,49 @@ async def test_values_reach_the_agent_as_they_came(consumer):
     assert consumer._new_offset(TOPIC) is None
 
 
+async def taken(consumer):
+    """What one round of the consumer hands on."""
+    return [message.value async for _, message in consumer.getmany(timeout=0)]
+
+
+async def test_a_partition_is_read_from_its_commit(consumer):
+    """Once it is active; and again from there when Faust seeks."""
+    consumer._set_active_tps({TOPIC})
+    consumer._read_offset[TOPIC] = 7
+    assert [] == await taken(consumer)
+    assert {TOPIC: 7} == consumer.app.fetcher.reading
+    consumer._read_offset[TOPIC] = None
+    consumer._end({TOPIC})
+    assert {} == consumer.app.fetcher.reading
+    assert [] == await taken(consumer)
+    assert {TOPIC: None} == consumer.app.fetcher.reading
+
+
+async def test_no_more_than_two_batches_of_a_partition_are_under_way(consumer):
+    """The third one is taken when the first is acknowledged."""
+    consumer._set_active_tps({TOPIC})
+    consumer._read_offset[TOPIC] = 0
+    batches = [[record(0)], [record(1)], [record(2)]]
+    consumer.app.fetcher.batches[TOPIC] = list(batches)
+    consumer._begin({TOPIC})
+    messages = [message for _ in range(3) for message in [message async for _, message in consumer.getmany(timeout=0)]]
+    assert batches[:2] == [message.value for message in messages]
+    consumer.ack(messages[0])
+    assert [batches[2]] == await taken(consumer)
+
+
+async def test_what_was_taken_before_partitions_are_revoked_makes_no_room_later(consumer):
+    """And what waits for them is forgotten."""
+    consumer._set_active_tps({TOPIC})
+    consumer._read_offset[TOPIC] = 0
+    consumer.app.fetcher.batches[TOPIC] = [[record(0)], [record(1)], [record(2)]]
+    consumer._begin({TOPIC})
+    assert 1 == len(await taken(consumer))
+    consumer._end({TOPIC})
+    assert 0 == consumer._under_way[TOPIC]
+    assert [] == await taken(consumer)
+
+
 class Failing:
     """An agent whose n-th batch fails."""
 
@@ -137,6 +182,7 @@ async def test_nothing_is_acknowledged_from_a_failed_batch_on(tmp_path):
         client_id="t",
         instance_id="t",
         folder=tmp_path,
+        fetcher=Fetched(),
         agents=[agent],
         metrics=StreamsMetrics(CollectorRegistry()),
         fail=failed.append,
@@ -164,6 +210,7 @@ async def test_a_batch_from_before_a_rebalance_is_left_alone(tmp_path):
         client_id="t",
         instance_id="t",
         folder=tmp_path,
+        fetcher=Fetched(),
         agents=[agent],
         metrics=StreamsMetrics(CollectorRegistry()),
         fail=lambda error: None,
