@@ -18,7 +18,7 @@ from connectors.kafka.config import KafkaConfig
 from connectors.kafka.errors import KafkaUnavailable, UnknownTopic
 from connectors.kafka.producer import Producer
 from connectors.webhook.attempts import attempt_record
-from connectors.webhook.http import HttpxSender
+from connectors.webhook.http1 import Http1Sender
 from connectors.webhook.trial import send_test
 from livehook import __version__
 from livehook.api.app import Services, create_app
@@ -84,7 +84,7 @@ class ApiRole:
         self._fold = WebhooksFold(self._config, self._topics.webhooks.name, fail)
         self._ping = KafkaPing(self._config, self._topics.webhooks.name)
         self._http = httpx.AsyncClient(trust_env=False, follow_redirects=False)
-        self._sender = HttpxSender()
+        self._sender = Http1Sender()
         self._register = Register(
             topics=self._topics,
             producer=self._producer,

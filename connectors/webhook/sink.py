@@ -4,7 +4,7 @@ The webhook sink: brings what stands in lanes to the endpoints. Everything of it
 Two inputs: the ``webhooks`` topic says which webhooks there are and how they are to be served; slots.py says which of their lanes are ours
 and what stands in them. Each lane works on its own (runner.py); commits of all go out together. Started by ``livehook sink``.
 
-In one direction: sink -> runner -> lanes -> render -> signature -> http -> retry -> offsets.
+In one direction: sink -> runner -> lanes -> render -> signature -> http1 -> retry -> offsets.
 Source: docs/explanation/lanes.md.
 """
 

@@ -18,7 +18,7 @@ from connectors.kafka.admin import committed_offsets, delete_topic, ensure_topic
 from connectors.kafka.producer import Producer
 from connectors.kafka.reading import read_partition
 from connectors.webhook.config import SinkConfig
-from connectors.webhook.http import HttpxSender
+from connectors.webhook.http1 import Http1Sender
 from connectors.webhook.signature import new_secret
 from connectors.webhook.sink import Sink
 from connectors.webhook.testing import Answer, Call, Receiver
@@ -101,12 +101,12 @@ class Installation:
             await task
             await sender.close()
 
-    def started(self, name: str = "a", **options) -> tuple[Sink, asyncio.Task[None], HttpxSender]:
+    def started(self, name: str = "a", **options) -> tuple[Sink, asyncio.Task[None], Http1Sender]:
         config = SinkConfig(
             kafka=self.kafka, topics=self.topics, worker=f"http://127.0.0.1/{name}", version="0", session_timeout_s=SESSION_S,
             **{"commit_s": 0.1, "drain_s": 2.0, **options},
         )  # fmt: skip
-        sender = HttpxSender()
+        sender = Http1Sender()
         self.metrics.append(CollectorRegistry())
         sink = Sink(config, producer=self.producer, attempts=self.attempts, sender=sender, registry=self.metrics[-1])
         return sink, asyncio.create_task(sink.run()), sender

@@ -1,0 +1,224 @@
+"""One HTTP/1.1 connection, and the pool of those that wait for their next call. Used by http1.py; reads answers with http1_wire.py."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections import OrderedDict
+from typing import Any
+
+from connectors.webhook.calls import Failure, Response
+from connectors.webhook.http import IDLE_S_MAX, text_of
+from connectors.webhook.http1_wire import AnswerReader, Origin
+from connectors.webhook.tls import Trust
+from schemas.attempts import ErrorCode
+
+JOINED_BYTES_MAX = 64 * 1024
+# What a receiver did to a connection idle for less was not known to the loop either a moment ago.
+FRESH_S_MAX = 0.001
+
+Waiter = asyncio.Future[Response | Failure]
+
+
+class Connection(asyncio.Protocol):
+    """
+    Carries one call at a time, and gives itself back to the pool when its answer is whole.
+
+    Its timer is set once and moved only when it rings: a call costs no timer of its own.
+    """
+
+    __slots__ = (
+        "_due", "_loop", "_pool", "_reader", "_socket", "_timer", "_timer_due", "_transport", "_trust", "_waiter", "origin", "since"
+    )  # fmt: skip
+
+    def __init__(self, origin: Origin, pool: Pool, sock: socket.socket, trust: Trust | None) -> None:
+        self.origin = origin
+        self.since = 0.0  # when it became idle, on the loop's clock
+        self._loop = asyncio.get_running_loop()
+        self._pool = pool
+        self._socket = sock
+        self._trust = trust
+        self._reader = AnswerReader()
+        self._transport: Any = None
+        self._waiter: Waiter | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = self._timer_due = 0.0
+
+    def ask(self, head: bytes, body: bytes, due: float) -> Waiter | None:
+        """
+        Send a request and wait for its answer until ``due``, on the loop's clock.
+
+        Returns:  None when the connection turns out to be closed and not a byte was sent: the request may go another way.
+        """
+        transport = self._transport
+        if transport is None or transport.is_closing() or (self.since and self._is_stale()):
+            self.abort()
+            return None
+        self._reader.begin()
+        if len(body) > JOINED_BYTES_MAX:
+            transport.writelines((head, body))
+        else:
+            transport.write(head + body)
+        if transport.is_closing():  # asyncio has tried at once: the kernel took nothing
+            self.abort()
+            return None
+        self._waiter = self._loop.create_future()
+        self._expire_at(due)
+        return self._waiter
+
+    def give_up(self, waiter: Waiter) -> None:
+        """Nobody waits for that answer any more; the connection may be on its next call already, which stays."""
+        if self._waiter is waiter:
+            self._waiter = None
+            self.abort()
+
+    def abort(self) -> None:
+        """End it at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self._waiter is None:  # nobody has asked
+            self.abort()
+            return
+        reader = self._reader
+        answer = reader.feed(data)
+        if answer is not None:
+            # An answer that overtakes its request leaves the rest of the request on the way.
+            self._settle(answer, is_reusable=reader.is_reusable and not self._transport.get_write_buffer_size())
+
+    def eof_received(self) -> None:
+        if self._waiter is not None:
+            self._settle(self._reader.end(), is_reusable=False)
+        self.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._pool.forget(self)
+        if self._waiter is not None:
+            self._settle(_lost(exc, self._reader), is_reusable=False)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._transport = None
+        self._reader.release()
+
+    def _settle(self, answer: Response | Failure, *, is_reusable: bool) -> None:
+        waiter, self._waiter = self._waiter, None
+        if is_reusable and not self._transport.is_closing():
+            if self._trust is not None:
+                self._trust.remember(self._transport.get_extra_info("ssl_object"))
+                self._trust = None
+            self._pool.put(self)
+        else:
+            self.abort()
+        if waiter is not None and not waiter.done():
+            waiter.set_result(answer)
+
+    def _is_stale(self) -> bool:
+        """Whether the receiver has closed it, or sent what nobody asked for, and the loop has not come to see it yet."""
+        if self._loop.time() - self.since < FRESH_S_MAX:
+            return False
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def _expire_at(self, due: float) -> None:
+        self._due = due
+        if self._timer is not None and due < self._timer_due:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer, self._timer_due = self._loop.call_at(due, self._ring), due
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._waiter is None:
+            return
+        if self._timer_due < self._due:
+            self._expire_at(self._due)
+            return
+        part = "the whole answer" if self._reader.has_begun else "the first byte of the answer"
+        self._settle(Failure(ErrorCode.TIMEOUT, f"{part} did not come in time"), is_reusable=False)
+
+
+def _lost(error: Exception | None, reader: AnswerReader) -> Failure:
+    if isinstance(error, ssl.SSLError):  # in TLS 1.3 a receiver refuses a client after the handshake
+        return Failure(ErrorCode.TLS, text_of(error))
+    begun = "was whole" if reader.has_begun else "began"
+    return Failure(ErrorCode.RESET, f"the connection was lost before the answer {begun}: {text_of(error or 'closed')}")
+
+
+class Pool:
+    """Idle connections: of an origin the last one used goes first; the oldest of all is closed when there are too many or it is too old."""
+
+    def __init__(self, idle_max: int) -> None:
+        self._idle_max = idle_max
+        self._by_origin: dict[Origin, dict[Connection, None]] = {}
+        self._oldest_first: OrderedDict[Connection, None] = OrderedDict()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._oldest_first)
+
+    def take(self, origin: Origin) -> Connection | None:
+        """One for the next call to an origin."""
+        connections = self._by_origin.get(origin)
+        if connections is None:
+            return None
+        connection, _ = connections.popitem()
+        if not connections:
+            del self._by_origin[origin]
+        del self._oldest_first[connection]
+        return connection
+
+    def put(self, connection: Connection) -> None:
+        """Keep it for the next call."""
+        loop = asyncio.get_running_loop()
+        connection.since = loop.time()
+        self._by_origin.setdefault(connection.origin, {})[connection] = None
+        self._oldest_first[connection] = None
+        if len(self._oldest_first) > self._idle_max:
+            self._close_oldest()
+        if self._timer is None:
+            self._timer = loop.call_at(connection.since + IDLE_S_MAX, self._close_old)
+
+    def forget(self, connection: Connection) -> None:
+        """It has ended; it need not be idle."""
+        if connection in self._oldest_first:
+            del self._oldest_first[connection]
+            connections = self._by_origin[connection.origin]
+            del connections[connection]
+            if not connections:
+                del self._by_origin[connection.origin]
+
+    def close(self) -> None:
+        """Close all."""
+        while self._oldest_first:
+            self._close_oldest()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _close_oldest(self) -> None:
+        connection = next(iter(self._oldest_first))
+        self.forget(connection)
+        connection.abort()
+
+    def _close_old(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        while self._oldest_first:
+            since = next(iter(self._oldest_first)).since
+            if since + IDLE_S_MAX > loop.time() + FRESH_S_MAX:
+                self._timer = loop.call_at(since + IDLE_S_MAX, self._close_old)
+                return
+            self._close_oldest()
