@@ -20,12 +20,12 @@ import uvloop
 from bench.harness import environment, row
 from connectors.webhook.calls import Request, Response
 from connectors.webhook.http import Sender
-from connectors.webhook.http1 import Http1Sender
 from connectors.webhook.http_httpx import HttpxSender
+from connectors.webhook.testing import sender_here
 from connectors.webhook.tls import Trust
 
 CERTIFICATE = Path(__file__).parents[1] / "tests/contract/self-signed.pem"
-ENGINES: dict[str, Callable[..., Sender]] = {"http1": Http1Sender, "httpx": HttpxSender}
+ENGINES: dict[str, Callable[..., Sender]] = {"http1": sender_here, "httpx": HttpxSender}
 BODY = b'{"txnId":1790000000000001,"type":"documentChanged","change":"%b"}' % (b"x" * 530)
 HEADERS = (
     *((f"livehook-{number}", "value") for number in range(6)),

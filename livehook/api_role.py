@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import httpx
+from prometheus_client import CollectorRegistry, ProcessCollector
 from starlette.types import ASGIApp
 
 from connectors.kafka.admin import partitions_of
@@ -18,6 +19,7 @@ from connectors.kafka.config import KafkaConfig
 from connectors.kafka.errors import KafkaUnavailable, UnknownTopic
 from connectors.kafka.producer import Producer
 from connectors.webhook.attempts import attempt_record
+from connectors.webhook.dial import Dialler, Refusals
 from connectors.webhook.http1 import Http1Sender
 from connectors.webhook.trial import send_test
 from livehook import __version__
@@ -28,7 +30,7 @@ from livehook.api.lanes import LaneView
 from livehook.api.register import Register
 from livehook.checks import check_query, target_check
 from livehook.process import Fail
-from livehook.roles import KAFKA_START_S_MAX, prepare
+from livehook.roles import KAFKA_START_S_MAX, own_ports, prepare
 from livehook.settings import Settings
 from schemas.attempts import Attempt
 from schemas.topics import Topics
@@ -84,7 +86,9 @@ class ApiRole:
         self._fold = WebhooksFold(self._config, self._topics.webhooks.name, fail)
         self._ping = KafkaPing(self._config, self._topics.webhooks.name)
         self._http = httpx.AsyncClient(trust_env=False, follow_redirects=False)
-        self._sender = Http1Sender()
+        self._metrics = CollectorRegistry()
+        ProcessCollector(registry=self._metrics)
+        self._sender = Http1Sender(Dialler(settings.egress(own_ports=own_ports(address)), refused=Refusals(self._metrics)))
         self._register = Register(
             topics=self._topics,
             producer=self._producer,
@@ -130,6 +134,7 @@ class ApiRole:
             new_id=lambda: str(uuid.uuid4()),
             is_loopback=is_loopback(host_of(address.removeprefix("http://"))),
             token=self._settings.api_token,
+            metrics=self._metrics,
         )
 
     async def _test(self, revision: WebhookRevision, doc: Mapping[str, Any], old: Mapping[str, Any] | None) -> Attempt:
@@ -138,9 +143,7 @@ class ApiRole:
         return attempt
 
     def _checks(self) -> Checks:
-        allow_private = self._settings.allow_private
-        target = target_check(allow_private=allow_private, egress_allow=self._settings.egress_allow)
-        return Checks(check_query, target, allow_private=allow_private)
+        return Checks(check_query, target_check(self._settings.egress()), allow_private=self._settings.allow_private)
 
 
 def now_us() -> int:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from connectors.webhook.egress import OPENED_BY_ALLOW_PRIVATE, Rules
 from schemas.errors import FieldError
 from schemas.webhook_request import TargetCheck
 from schemas.webhook_validation import QueryFieldError
@@ -28,34 +27,14 @@ def query_field_error(error: QueryError) -> QueryFieldError:
     return QueryFieldError("query", error.message, error.line, error.column, expected)
 
 
-def target_check(*, allow_private: bool, egress_allow: Sequence[str]) -> TargetCheck:
-    """
-    Says which literal addresses may not be called: those that are not public, unless they are allowed. Names are left to the call itself.
-
-    Args:  egress_allow: networks (CIDR) that may be called although they are private.
-    """
-    allowed = [ipaddress.ip_network(network) for network in egress_allow]
+def target_check(rules: Rules) -> TargetCheck:
+    """Says which hosts may not be called, as far as their text tells; what names lead to is checked at every call, by the same rules."""
 
     def check(host: str, _: int) -> str | None:
-        address = literal_address(host)
-        if allow_private or address is None or any(address in network for network in allowed):
+        found = rules.refused_host(host)
+        if found is None:
             return None
-        if address.is_global and not address.is_multicast:
-            return None
-        return f"has the address {address}, which is not public: it may be allowed with EGRESS_ALLOW or ALLOW_PRIVATE"
+        ways = "EGRESS_ALLOW or ALLOW_PRIVATE" if found in OPENED_BY_ALLOW_PRIVATE else "EGRESS_ALLOW"
+        return f"leads to an address that is not public ({found.value}): it may be allowed with {ways}"
 
     return check
-
-
-def literal_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that a host stands for without any look-up, in every spelling that a resolver takes (127.1, 0x7f000001); else None."""
-    if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, 6.3
-        return ipaddress.IPv4Address("127.0.0.1")
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        try:
-            return ipaddress.IPv4Address(socket.inet_aton(host))
-        except (OSError, ValueError):
-            return None
-    return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address

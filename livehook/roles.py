@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
+from urllib.parse import urlsplit
 
 from connectors.kafka.admin import ensure_topics, partitions_of
 from connectors.kafka.errors import KafkaUnavailable, UnknownTopic
@@ -38,6 +39,12 @@ async def with_existing_partitions(settings: Settings) -> Settings:
             if time.monotonic() > deadline:
                 raise
             await asyncio.sleep(ASK_AGAIN_S)
+
+
+def own_ports(address: str) -> frozenset[int]:
+    """Where a role that is served at this address listens: no webhook may lead there."""
+    port = urlsplit(address).port
+    return frozenset() if port is None else frozenset({port})
 
 
 async def prepare(settings: Settings) -> SchemaRegistry | None:

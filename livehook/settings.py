@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from connectors.kafka.config import KafkaConfig
+from connectors.webhook.egress import Rules, rules
 from schemas.topics import PARTITIONS_MAX
 
 PREFIX = "LIVEHOOK_"
@@ -74,6 +75,10 @@ class Settings:
             ssl_cert=self.kafka_ssl_cert,
             ssl_key=self.kafka_ssl_key,
         )
+
+    def egress(self, *, own_ports: frozenset[int] = frozenset()) -> Rules:
+        """Where calls may lead. ``own_ports``: where this process listens."""
+        return rules(allow_private=self.allow_private, egress_allow=self.egress_allow, own_ports=own_ports)
 
 
 def load(

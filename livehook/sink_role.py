@@ -13,11 +13,12 @@ from starlette.types import ASGIApp
 
 from connectors.kafka.producer import Producer
 from connectors.webhook.config import SinkConfig
+from connectors.webhook.dial import Dialler, Refusals
 from connectors.webhook.http1 import Http1Sender
 from connectors.webhook.sink import Sink
 from livehook import __version__, health
 from livehook.process import Fail
-from livehook.roles import prepare
+from livehook.roles import own_ports, prepare
 from livehook.settings import Settings
 from schemas.topics import Topics
 
@@ -42,7 +43,7 @@ class SinkRole:
         config = SinkConfig(kafka=settings.kafka(), topics=self._topics, worker=address, version=__version__)
         self._producer = Producer(config.kafka, client_id=config.client_id)
         self._attempts = Producer(config.kafka, client_id=config.client_id, message_timeout_s=ATTEMPTS_S_MAX, linger_ms=ATTEMPTS_LINGER_MS)
-        self._sender = Http1Sender()
+        self._sender = Http1Sender(Dialler(settings.egress(own_ports=own_ports(address)), refused=Refusals(self._registry)))
         self._sink = Sink(config, producer=self._producer, attempts=self._attempts, sender=self._sender, registry=self._registry)
         self._running: asyncio.Task[None] | None = None
 

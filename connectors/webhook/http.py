@@ -12,6 +12,7 @@ and nowhere else::
     reset      the connection ended before the whole answer was there
     protocol   what came is no HTTP
     too-large  the head of the answer is too large
+    egress     where it leads may not be called
     template   the request itself cannot be sent
 
 Every engine passes tests/contract/test_sender.py. ``http1.py`` is the one in use; ``http_httpx.py`` is a second one, to compare with.

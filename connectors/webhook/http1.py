@@ -15,7 +15,7 @@ import socket
 import ssl
 
 from connectors.webhook.calls import Failure, Request, Response
-from connectors.webhook.dial import Dial, dial
+from connectors.webhook.dial import Dialler, Refused
 from connectors.webhook.http import text_of
 from connectors.webhook.http1_connection import Connection, Pool
 from connectors.webhook.http1_wire import Origin, Unsendable, encoded
@@ -31,14 +31,14 @@ class Http1Sender:
     """
     The sender that everything uses.
 
-    Args:  dial: how connections are made; it decides which addresses may be called.
+    Args:  dialler: makes the connections, and decides which addresses may be called; closed with the sender.
            tls: None: this machine's authorities.
            idle_max: connections that wait for their next call, over all origins; as many as there are calls at a time, or a burst of
                answers closes what the next calls need.
     """
 
-    def __init__(self, *, dial: Dial = dial, tls: Trust | None = None, idle_max: int = IDLE_MAX) -> None:
-        self._dial = dial
+    def __init__(self, dialler: Dialler, *, tls: Trust | None = None, idle_max: int = IDLE_MAX) -> None:
+        self._dialler = dialler
         self._trust = trusted() if tls is None else tls
         self._pool = Pool(idle_max)
 
@@ -68,6 +68,7 @@ class Http1Sender:
     async def close(self) -> None:
         """Close the connections that are idle."""
         self._pool.close()
+        self._dialler.close()
         await asyncio.sleep(0)  # asyncio closes the sockets in the loop's next round
 
     async def _open(self, origin: Origin, timeout_s: float) -> Connection | Failure:
@@ -75,8 +76,10 @@ class Http1Sender:
         connect_s = min(timeout_s, CONNECT_S_MAX)
         try:
             async with asyncio.timeout(connect_s):
-                sock = await self._dial(origin.host, origin.port)
+                sock = await self._dialler.dial(origin)
                 return await self._wrapped(origin, sock)
+        except Refused as why:
+            return Failure(ErrorCode.EGRESS, str(why))
         except TimeoutError:
             return Failure(ErrorCode.TIMEOUT, f"no connection within {connect_s:g} s")
         except ssl.SSLError as error:

@@ -22,6 +22,7 @@ INFORMATIONAL_MAX = 16
 # With the framing and trailers that count for no body: chunks of one byte take six.
 WIRE_BYTES_MAX = 16 * READ_BYTES_MAX
 URLS_KEPT = 4_096
+PORTS = {"http": 80, "https": 443}
 
 # A line break in a header would be a second request; a tab is the one control character that may stand there (RFC 9110, 5.5).
 _CONTROLS = bytes({*range(0x20), 0x7F} - {0x09})
@@ -34,9 +35,14 @@ class Unsendable(ValueError):
 class Origin(NamedTuple):
     """Where connections lead to; one made for an origin serves every URL of it."""
 
-    is_tls: bool
+    scheme: str
     host: str
     port: int
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether its connections are encrypted."""
+        return self.scheme == "https"
 
 
 def encoded(request: Request) -> tuple[Origin, bytes]:
@@ -66,11 +72,11 @@ def _line(method: str, url: str) -> tuple[Origin, bytes]:
     if not (method.isascii() and method.isalpha()) or "@" in parts.netloc:
         raise Unsendable("the method is none, or the URL holds a user")
     host = (parts.hostname or "").replace("%25", "%")  # the zone of an IPv6 address: RFC 6874
-    is_tls = parts.scheme.lower() == "https"
-    origin = Origin(is_tls, host, parts.port or (443 if is_tls else 80))
+    usual = PORTS[parts.scheme]
+    origin = Origin(parts.scheme, host, parts.port or usual)
     shown = host.partition("%")[0]
     shown = f"[{shown}]" if ":" in shown else shown
-    port = "" if origin.port == (443 if is_tls else 80) else f":{origin.port}"
+    port = "" if origin.port == usual else f":{origin.port}"
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return origin, f"{method} {target} HTTP/1.1\r\nhost: {shown}{port}\r\n".encode("ascii")
 

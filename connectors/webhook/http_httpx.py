@@ -1,7 +1,8 @@
 """
 The sender on httpx. Measured at 0.5 to 1.4 ms CPU a call: not for the hot path, where ``http1.py`` is used.
 
-It is kept as the second engine of tests/contract/test_sender.py: a rule that both keep is a rule of HTTP, not of one implementation.
+It is kept as the second engine of tests/contract/test_sender.py: a rule that both keep is a rule of HTTP, not of one implementation. It
+calls any address: never hand it a URL of a user's.
 """
 
 from __future__ import annotations

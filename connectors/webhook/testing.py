@@ -20,6 +20,11 @@ from typing import Any, Self
 import httptools
 import msgspec
 
+from connectors.webhook.dial import Dialler
+from connectors.webhook.egress import Rules
+from connectors.webhook.http1 import Http1Sender
+from connectors.webhook.tls import Trust
+
 KEPT_MAX = 100_000
 
 
@@ -52,6 +57,11 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     delay_s: float = 0.0
     hang: bool = False
     close: bool = False
+
+
+def sender_here(*, tls: Trust | None = None) -> Http1Sender:
+    """The engine, allowed to call this machine, where receivers of tests are."""
+    return Http1Sender(Dialler(Rules(allow_private=True)), tls=tls)
 
 
 Answering = Callable[[Call], Answer]

@@ -14,10 +14,11 @@ from typing import Any
 from connectors.webhook.attempts import attempt_of
 from connectors.webhook.http import Sender
 from connectors.webhook.render import endpoint_of, prepare
-from connectors.webhook.retry import Schedule, decide
+from connectors.webhook.retry import DeadLetter, Disable, Schedule, decide
 from schemas.attempts import Attempt
 from schemas.changes import Change
 from schemas.deliveries import Delivery, Match
+from schemas.errors import Reason
 from schemas.keys import id_text
 from schemas.positions import Origin
 from schemas.strict_json import encode
@@ -52,6 +53,8 @@ async def send_test(
     result = await sender.send(request, timeout_s=revision.spec.delivery.timeout_seconds)
     ended = started + time.monotonic() - began
     decision = decide(result, 1, ONCE, ended, rng)
+    if isinstance(decision, Disable):  # a test has no consequences, and is not sent again
+        decision = DeadLetter(Reason.EXHAUSTED, decision.reason)
     return attempt_of(
         delivery, revision.name, request, result, decision, offset="", attempt=1, started=started, ended=ended, rng=rng, test=True
     )

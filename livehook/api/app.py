@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse
+from prometheus_client import REGISTRY, CollectorRegistry
 
 from livehook import __version__, health
 from livehook.api import openapi, overview, problems, query
@@ -37,6 +38,7 @@ class Services(msgspec.Struct, frozen=True):
     new_id: Callable[[], str]
     is_loopback: bool
     token: str | None
+    metrics: CollectorRegistry = REGISTRY
 
 
 def create_app(services: Services) -> FastAPI:
@@ -48,7 +50,7 @@ def create_app(services: Services) -> FastAPI:
     app.include_router(Webhooks(services.register, services.checks, services.test_call).router())
     app.include_router(overview.router(services.overview))
     app.include_router(query.router())
-    app.router.routes += health.routes(services.health)
+    app.router.routes += health.routes(services.health, services.metrics)
     _describe(app)
     return app
 

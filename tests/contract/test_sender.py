@@ -15,13 +15,12 @@ import pytest
 
 from connectors.webhook.calls import Failure, Request, Response
 from connectors.webhook.http import READ_BYTES_MAX, Sender
-from connectors.webhook.http1 import Http1Sender
 from connectors.webhook.http_httpx import HttpxSender
-from connectors.webhook.testing import Answer, Receiver
+from connectors.webhook.testing import Answer, Receiver, sender_here
 from connectors.webhook.tls import trusted
 from schemas.attempts import BODY_BYTES_MAX, ErrorCode
 
-SENDERS: dict[str, Callable[..., Sender]] = {"http1": Http1Sender, "httpx": HttpxSender}
+SENDERS: dict[str, Callable[..., Sender]] = {"http1": sender_here, "httpx": HttpxSender}
 
 TRUST = trusted()  # reading the authorities takes longer than most tests
 SELF_SIGNED = Path(__file__).with_name("self-signed.pem")  # key and certificate of CN=localhost, good for a hundred years

@@ -21,7 +21,7 @@ from connectors.webhook.config import SinkConfig
 from connectors.webhook.http1 import Http1Sender
 from connectors.webhook.signature import new_secret
 from connectors.webhook.sink import Sink
-from connectors.webhook.testing import Answer, Call, Receiver
+from connectors.webhook.testing import Answer, Call, Receiver, sender_here
 from schemas.attempts import Attempt, ErrorCode, Outcome
 from schemas.changes import Change
 from schemas.deliveries import Delivery, Match
@@ -106,7 +106,7 @@ class Installation:
             kafka=self.kafka, topics=self.topics, worker=f"http://127.0.0.1/{name}", version="0", session_timeout_s=SESSION_S,
             **{"commit_s": 0.1, "drain_s": 2.0, **options},
         )  # fmt: skip
-        sender = Http1Sender()
+        sender = sender_here()
         self.metrics.append(CollectorRegistry())
         sink = Sink(config, producer=self.producer, attempts=self.attempts, sender=sender, registry=self.metrics[-1])
         return sink, asyncio.create_task(sink.run()), sender

@@ -25,6 +25,7 @@ METRICS: dict[str, set[str]] = {
     "livehook_attempts_total": {"webhook", "outcome"},
     "livehook_attempt_seconds": {"webhook"},
     "livehook_end_to_end_seconds": {"webhook"},
+    "livehook_egress_refused_total": {"class"},
     "livehook_lane_lag": {"webhook"},
     "livehook_lane_in_flight": {"webhook"},
     "livehook_lane_state": {"webhook", "state"},

@@ -65,6 +65,12 @@ async def test_a_failure_is_the_end_of_it():
     assert (Outcome.DEAD, None, ErrorCode.CONNECT) == (attempt.outcome, attempt.next_attempt_us, attempt.error and attempt.error.code)
 
 
+async def test_gone_is_a_failure_like_any_other():
+    """410 disables a webhook when a delivery meets it; a test has no consequences, and is not sent again."""
+    attempt, _ = await sent({"_id": "a"}, result=Response(410))
+    assert (Outcome.DEAD, None, ErrorCode.STATUS) == (attempt.outcome, attempt.next_attempt_us, attempt.error and attempt.error.code)
+
+
 async def test_no_two_tests_have_the_same_id():
     """A receiver that drops ids that it has seen takes every test for a new delivery."""
     sender = Scripted(Response(200))
