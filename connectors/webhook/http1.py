@@ -16,7 +16,7 @@ import ssl
 
 from connectors.webhook.calls import Failure, Request, Response
 from connectors.webhook.dial import Dialler, Refused
-from connectors.webhook.http import text_of
+from connectors.webhook.http import IDLE_S_MAX, text_of
 from connectors.webhook.http1_connection import Connection, Pool
 from connectors.webhook.http1_wire import Origin, Unsendable, encoded
 from connectors.webhook.tls import Trust, trusted
@@ -34,13 +34,13 @@ class Http1Sender:
     Args:  dialler: makes the connections, and decides which addresses may be called; closed with the sender.
            tls: None: this machine's authorities.
            idle_max: connections that wait for their next call, over all origins; as many as there are calls at a time, or a burst of
-               answers closes what the next calls need.
+               answers closes what the next calls need. idle_s_max: how long they wait.
     """
 
-    def __init__(self, dialler: Dialler, *, tls: Trust | None = None, idle_max: int = IDLE_MAX) -> None:
+    def __init__(self, dialler: Dialler, *, tls: Trust | None = None, idle_max: int = IDLE_MAX, idle_s_max: float = IDLE_S_MAX) -> None:
         self._dialler = dialler
         self._trust = trusted() if tls is None else tls
-        self._pool = Pool(idle_max)
+        self._pool = Pool(idle_max, idle_s_max)
 
     async def send(self, request: Request, *, timeout_s: float) -> Response | Failure:
         """Send it once and wait for the whole answer."""

@@ -160,8 +160,8 @@ def _lost(error: Exception | None, reader: AnswerReader) -> Failure:
 class Pool:
     """Idle connections: of an origin the last one used goes first; the oldest of all is closed when there are too many or it is too old."""
 
-    def __init__(self, idle_max: int) -> None:
-        self._idle_max = idle_max
+    def __init__(self, idle_max: int, idle_s_max: float = IDLE_S_MAX) -> None:
+        self._idle_max, self._idle_s_max = idle_max, idle_s_max
         self._by_origin: dict[Origin, dict[Connection, None]] = {}
         self._oldest_first: OrderedDict[Connection, None] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
@@ -189,7 +189,7 @@ class Pool:
         if len(self._oldest_first) > self._idle_max:
             self._close_oldest()
         if self._timer is None:
-            self._timer = loop.call_at(connection.since + IDLE_S_MAX, self._close_old)
+            self._timer = loop.call_at(connection.since + self._idle_s_max, self._close_old)
 
     def forget(self, connection: Connection) -> None:
         """It has ended; it need not be idle."""
@@ -218,7 +218,7 @@ class Pool:
         self._timer = None
         while self._oldest_first:
             since = next(iter(self._oldest_first)).since
-            if since + IDLE_S_MAX > loop.time() + FRESH_S_MAX:
-                self._timer = loop.call_at(since + IDLE_S_MAX, self._close_old)
+            if since + self._idle_s_max > loop.time() + FRESH_S_MAX:
+                self._timer = loop.call_at(since + self._idle_s_max, self._close_old)
                 return
             self._close_oldest()

@@ -56,6 +56,8 @@ class HttpxSender:
         try:
             async with asyncio.timeout(timeout_s):
                 response = await _exchange(pool, call)
+            if response.status == 101:
+                return Failure(ErrorCode.PROTOCOL, "the receiver wants to change the protocol, which nobody asked for")
             reusable = not _has_surplus(pool)
         except TimeoutError:
             return Failure(ErrorCode.TIMEOUT, f"no whole answer within {timeout_s:g} s")

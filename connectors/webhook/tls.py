@@ -24,6 +24,7 @@ class Trust(ssl.SSLContext):
     def __new__(cls) -> Self:
         """A client's context, which verifies certificate and host name."""
         found = super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
+        found.set_alpn_protocols(["http/1.1"])
         found._sessions = OrderedDict()
         return found
 
