@@ -90,6 +90,9 @@ class Connection(asyncio.Protocol):
         reader = self._reader
         answer = reader.feed(data)
         if answer is not None:
+            if self._trust is not None:
+                self._trust.remember(self._transport.get_extra_info("ssl_object"))
+                self._trust = None
             # An answer that overtakes its request leaves the rest of the request on the way.
             self._settle(answer, is_reusable=reader.is_reusable and not self._transport.get_write_buffer_size())
 
@@ -110,9 +113,6 @@ class Connection(asyncio.Protocol):
     def _settle(self, answer: Response | Failure, *, is_reusable: bool) -> None:
         waiter, self._waiter = self._waiter, None
         if is_reusable and not self._transport.is_closing():
-            if self._trust is not None:
-                self._trust.remember(self._transport.get_extra_info("ssl_object"))
-                self._trust = None
             self._pool.put(self)
         else:
             self.abort()

@@ -108,6 +108,7 @@ class AnswerReader:
         "_headers",
         "_in_body",
         "_informational",
+        "_kept_bytes",
         "_parser",
         "_status",
         "_wire_bytes",
@@ -122,8 +123,8 @@ class AnswerReader:
     def begin(self) -> None:
         """The next answer is to come; only after one that is reusable."""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._body = b""
-        self._body_bytes = self._wire_bytes = self._informational = self._status = 0
+        self._body: list[bytes] = []
+        self._kept_bytes = self._body_bytes = self._wire_bytes = self._informational = self._status = 0
         self._in_body = False
         self.answer: Response | Failure | None = None
         self.is_reusable = False
@@ -185,8 +186,9 @@ class AnswerReader:
         if self.answer is not None:
             return
         self._body_bytes += len(body)
-        if len(self._body) < BODY_BYTES_MAX:
-            self._body += body[: BODY_BYTES_MAX - len(self._body)]
+        if self._kept_bytes < BODY_BYTES_MAX:
+            self._body.append(body[: BODY_BYTES_MAX - self._kept_bytes])
+            self._kept_bytes += len(self._body[-1])
         if self._body_bytes > READ_BYTES_MAX:
             self._complete()
 
@@ -204,7 +206,7 @@ class AnswerReader:
 
     def _complete(self) -> None:
         headers = tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in self._headers])
-        self.answer = Response(self._status, headers, self._body, self._body_bytes > len(self._body))
+        self.answer = Response(self._status, headers, b"".join(self._body), self._body_bytes > self._kept_bytes)
 
     def _fail(self, code: ErrorCode, detail: str) -> None:
         self.is_reusable = False
