@@ -1,15 +1,17 @@
-"""Folders that only one process may use at a time."""
+"""Folders that only one process may use at a time, and the lasting name that a process has by its folder."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from livehook.exits import Failed
+from schemas.errors import Fatal
 
 AGAIN_S = 0.1
 
@@ -45,3 +47,20 @@ def _lock(descriptor: int, folder: Path, deadline: float) -> None:
                 holder = os.pread(descriptor, 20, 0).decode(errors="replace") or "another one"
                 raise Failed(f"{folder} is in use by process {holder}: end it, or choose another folder with --dir") from error
             time.sleep(AGAIN_S)
+
+
+def instance_id(folder: Path) -> str:
+    """
+    A process's lasting name in its group: started again within the session timeout it gets back what it had, without a rebalance.
+
+    Raises:  Fatal: the name cannot be read.
+    """
+    file = folder / "instance"
+    if not file.exists():
+        fresh = folder / f"instance.{time.time_ns()}"
+        fresh.write_text(f"livehook-{uuid.uuid4().hex}")
+        fresh.replace(file)
+    name = file.read_text().strip()
+    if not name:
+        raise Fatal(f"{file} is empty: remove it")
+    return name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import msgspec
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -17,6 +18,7 @@ from connectors.webhook.dial import Dialler, Refusals
 from connectors.webhook.http1 import Http1Sender
 from connectors.webhook.sink import Sink
 from livehook import __version__, health
+from livehook.folders import instance_id
 from livehook.process import Fail
 from livehook.roles import own_ports, prepare
 from livehook.settings import Settings
@@ -31,16 +33,20 @@ class SinkRole:
     """
     One sink.
 
-    Args:  address: where it is served, for the API to find. fail: called with what makes it unsafe to go on.
+    Args:  folder: for its name in the group; it is there, and no other process uses it.
+           address: where it is served, for the API to find.
+           fail: called with what makes it unsafe to go on.
     """
 
-    def __init__(self, settings: Settings, *, address: str, fail: Fail) -> None:
+    def __init__(self, settings: Settings, *, folder: Path, address: str, fail: Fail) -> None:
         self._settings = settings
         self._topics = Topics(settings.topic_prefix, settings.partitions)
         self._fail = fail
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
-        config = SinkConfig(kafka=settings.kafka(), topics=self._topics, worker=address, version=__version__)
+        config = SinkConfig(
+            kafka=settings.kafka(), topics=self._topics, worker=address, version=__version__, instance_id=instance_id(folder)
+        )
         self._producer = Producer(config.kafka, client_id=config.client_id)
         self._attempts = Producer(config.kafka, client_id=config.client_id, message_timeout_s=ATTEMPTS_S_MAX, linger_ms=ATTEMPTS_LINGER_MS)
         self._sender = Http1Sender(Dialler(settings.egress(own_ports=own_ports(address)), refused=Refusals(self._registry)))

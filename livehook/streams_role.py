@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import logging
 import ssl
-import time
-import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,9 +22,9 @@ from connectors.kafka.log import KafkaLog
 from connectors.kafka.producer import Producer
 from connectors.kafka.registry import SchemaRegistry
 from livehook import health
+from livehook.folders import instance_id
 from livehook.roles import prepare
 from livehook.settings import Settings
-from schemas.errors import Fatal
 from schemas.records import encode_installation
 from schemas.topics import Record, Topics
 from schemas.webhooks import INSTALLATION_KEY, Installation
@@ -196,19 +194,6 @@ class StreamsRole:
 
     def _check_group(self) -> str:
         return "ok" if self._worker is not None and self._worker.joined() else "joining the group"
-
-
-def instance_id(folder: Path) -> str:
-    """The worker's lasting name in its group: started again within the session timeout it gets its partitions back without a rebalance."""
-    file = folder / "instance"
-    if not file.exists():
-        fresh = folder / f"instance.{time.time_ns()}"
-        fresh.write_text(f"livehook-{uuid.uuid4().hex}")
-        fresh.replace(file)
-    name = file.read_text().strip()
-    if not name:
-        raise Fatal(f"{file} is empty: remove it")
-    return name
 
 
 def connection(config: KafkaConfig) -> dict[str, Any]:

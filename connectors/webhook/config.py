@@ -14,6 +14,7 @@ class SinkConfig:
     What a sink is told.
 
     Args:    worker: the address at which this process answers ``GET /lanes``; the API finds it by the client id made from it.
+             instance_id: its lasting name in the group, which no other process has; None: a new one in each life.
              in_flight_max: calls at a time, over all lanes.
              held_bytes_max: memory of deliveries on the way, over all lanes, about.
              commit_s: between two commits; what was delivered since the last one comes again after a crash.
@@ -25,6 +26,7 @@ class SinkConfig:
     topics: Topics
     worker: str
     version: str
+    instance_id: str | None = None
     in_flight_max: int = 1_024
     held_bytes_max: int = 256 * 1024 * 1024
     session_timeout_s: float = 30.0

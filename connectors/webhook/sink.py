@@ -289,6 +289,7 @@ class Sink:
             slots_topic=config.topics.slots.name,
             slots=config.topics.slots.partitions,
             client_id=config.client_id,
+            instance_id=config.instance_id,
             session_timeout_s=config.session_timeout_s,
             drain_s=config.drain_s,
         )

@@ -47,6 +47,8 @@ class Slots:
     """
     Args:  slots_topic: and how many partitions it has.
            client_id: how the other roles find this process (see sink.py).
+           instance_id: its lasting name in the group: started again within the session timeout it has its slots again at once, and nobody
+               else had them meanwhile. None: its slots go to others as soon as it leaves.
            drain_s: how long a lane that is given up may take to finish what is under way.
     """
 
@@ -59,6 +61,7 @@ class Slots:
         slots_topic: str,
         slots: int,
         client_id: str,
+        instance_id: str | None = None,
         session_timeout_s: float = 30.0,
         drain_s: float = 8.0,
     ) -> None:
@@ -68,6 +71,8 @@ class Slots:
         self._loop = asyncio.get_running_loop()
         self._commits = Commits(slots_topic, lambda commits, sent: self._tell(events.committed, commits, sent))
         settings = config.librdkafka() | _consumer_settings(group, client_id, session_timeout_s)
+        if instance_id is not None:
+            settings["group.instance.id"] = instance_id
         self._consumer = Consumer(
             settings | {"on_commit": self._commits.answered, "error_cb": self._on_error}, logger=librdkafka_logger("lanes")
         )
@@ -305,7 +310,9 @@ class Slots:
         logger.warning("reading %s: %s", topic or "lanes", error.str())
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.fatal():
+        if error.code() == KafkaError._FATAL and "group.instance.id" in error.str():  # librdkafka tells the cause in words only
+            raise Fatal("another process has joined the group under this sink's name: two must not use the same --dir, or copies of it")
+        if error.fatal() or error.code() == KafkaError._FATAL:  # a message with an error has the code, but not the mark
             raise Fatal(f"the consumer of the lanes cannot go on: {error.str()}")
         logger.info("Kafka: %s", error.str())
 

@@ -122,11 +122,14 @@ def sink(*, port: Port = PORTS["sink"], serving: Serving = SERVING) -> int:
     """Run a sink: deliveries to HTTP calls."""
     from livehook.sink_role import SinkRole
 
+    folder = serving.dir / "sink"
+
     def make(found: Settings, address: str, fail: Fail) -> tuple[Role, ASGIApp]:
-        role = SinkRole(found, address=address, fail=fail)
+        role = SinkRole(found, folder=folder, address=address, fail=fail)
         return role, role.app
 
-    return _run(serving.settings(), serving, port, make)
+    with locked(folder, wait_s=PREDECESSOR_S_MAX):
+        return _run(serving.settings(), serving, port, make)
 
 
 def _run(

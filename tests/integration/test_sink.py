@@ -25,6 +25,7 @@ from connectors.webhook.testing import Answer, Call, Receiver, sender_here
 from schemas.attempts import Attempt, ErrorCode, Outcome
 from schemas.changes import Change
 from schemas.deliveries import Delivery, Match
+from schemas.errors import Fatal
 from schemas.positions import Origin
 from schemas.records import decode_attempt, encode_delivery, encode_revision
 from schemas.topics import Record, Topics, TopicSpec
@@ -463,3 +464,53 @@ async def test_a_lane_whose_topic_comes_late_is_read(home):
         await asyncio.to_thread(ensure_topics, home.kafka, [home.topics.lane(name)], replication=None, timeout_s=30)
         await home.producer.send([home.delivery(name, "d")])
         await receiver.wait_for(1, timeout_s=PATIENCE_S)
+
+
+async def test_a_sink_with_a_lasting_name_goes_on_where_it_was_killed(home):
+    """Its slots wait for it: it need not outlast the session of its former self, and no other sink was disturbed."""
+    async with Receiver() as receiver:
+        await home.webhook("one", receiver.url)
+        sink, task, sender = home.started("a", instance_id="a")
+        await home.producer.send([home.delivery("one", "d")])
+        await receiver.wait_for(1, timeout_s=PATIENCE_S)
+        sink.failed(RuntimeError("killed by the test"))
+        with pytest.raises(RuntimeError, match="killed by the test"):
+            await task
+        begun = time.monotonic()
+        async with home.sink("a", instance_id="a"):
+            await home.producer.send([home.delivery("one", "e")])
+            await until(lambda: any(call.headers["livehook-document"] == "c/e" for call in receiver.calls), "it goes on")
+            took_s = time.monotonic() - begun
+        await sender.close()
+    assert took_s < SESSION_S / 2
+
+
+async def test_of_two_sinks_with_one_name_the_older_ends(home):
+    """A folder that was copied, or a process that was frozen until its successor came: it is told in one line, and calls nobody."""
+    async with Receiver() as receiver:
+        await home.webhook("one", receiver.url)
+        sink, task, sender = home.started("a", instance_id="a")
+        await until(lambda: sink.check == "ok", "the first one has joined")
+        async with home.sink("b", instance_id="a") as second:
+            with pytest.raises(Fatal, match="another process has joined the group under this sink's name"):
+                await task
+            await until(lambda: len(second.lanes()) == 1, "the second one has the lane")
+            await home.producer.send([home.delivery("one", "d")])
+            await receiver.wait_for(1, timeout_s=PATIENCE_S)
+        await sender.close()
+        assert 1 == receiver.count
+
+
+async def test_a_sink_with_a_lasting_name_that_stops_keeps_its_slots_for_a_session(home):
+    """It commits what it has done; another one gets its lanes only when it has not come back in time."""
+    async with Receiver() as receiver:
+        await home.webhook("one", receiver.url)
+        async with home.sink("a", instance_id="a"):
+            await home.producer.send([home.delivery("one", "d")])
+            await until_committed(home, "one", 1)
+        begun = time.monotonic()
+        async with home.sink("b", instance_id="b") as second:
+            await until(lambda: len(second.lanes()) == 1, "the other one takes over")
+            waited_s = time.monotonic() - begun
+        assert 1 == receiver.count
+    assert SESSION_S / 2 < waited_s < 3 * SESSION_S
