@@ -1,24 +1,24 @@
 """
 From a change to deliveries: which webhooks want it, and as what.
 
-Pure. ``match`` asks the standing queries which revisions serve the change's origin, looks at old and new value, and plans a delivery for
-each that wants the event. Called by the matching agent, the simulation and the golden log.
+Pure. ``match`` asks the standing queries which revisions want the change and as what, by its old and new value, and plans a delivery for
+each. Called by the matching agent, the simulation and the golden log. ``streams.standing`` is the index behind them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-import msgspec
+from functools import lru_cache
+from typing import Protocol
 
 from schemas.changes import Change
 from schemas.deliveries import Delivery, Match
 from schemas.keys import id_text
 from schemas.positions import Origin
 from schemas.webhooks import Trigger, WebhookRevision
-from streams.query import Query, compile_query
+from streams.standing.documents import Documents
+from streams.standing.selection import Selection, selection_of
 
 ANY = "*"
 ALIASES: Mapping[str, tuple[Match, ...]] = {
@@ -28,17 +28,15 @@ ALIASES: Mapping[str, tuple[Match, ...]] = {
 }
 MARKERS = ("initializing", "ready")
 
-_document = msgspec.json.decode
-
 
 @dataclass(frozen=True, slots=True)
 class StandingQuery:
-    """One trigger of a webhook, ready to be asked; ``query`` None matches every document, ``ids`` None any."""
+    """One trigger of a webhook, ready to be asked; ``ids`` None: any document."""
 
     collections: frozenset[str]
-    query: Query | None
+    selection: Selection
     ids: frozenset[str] | None
-    events: frozenset[Match]
+    events: tuple[Match, ...]
 
 
 @dataclass(slots=True)
@@ -81,13 +79,13 @@ class StandingQueries(Protocol):
         """One revision."""
         ...
 
-    def serving(self, change: Change) -> Iterator[Standing]:
-        """For each webhook that may want the change, the one revision that serves its origin; more than those that match may come."""
+    def matching(self, change: Change) -> Sequence[tuple[Standing, Match]]:
+        """The webhooks that want the change, by name: of each the one revision that serves its origin, and what the change is to it."""
         ...
 
 
 class SimpleStandingQueries:
-    """Every webhook of the change's collection is a candidate: the oracle that any cleverer index must agree with."""
+    """Asks every webhook of the change's collection: the oracle that any cleverer index must agree with."""
 
     def __init__(self) -> None:
         self._revisions: dict[str, list[Standing]] = {}  # newest first
@@ -118,8 +116,14 @@ class SimpleStandingQueries:
         """See :class:`StandingQueries`."""
         return next((one for one in self._revisions.get(name, ()) if one.revision == revision), None)
 
-    def serving(self, change: Change) -> Iterator[Standing]:
+    def matching(self, change: Change) -> Sequence[tuple[Standing, Match]]:
         """See :class:`StandingQueries`."""
+        documents = Documents(change)
+        asked = ((standing, _event_of_any(standing, change, documents)) for standing in self._serving(change))
+        return [(standing, event) for standing, event in asked if event is not None]
+
+    def _serving(self, change: Change) -> Iterator[Standing]:
+        """For each webhook of the collection the one revision that serves the change's origin."""
         collection = change.collection if change.collection in self._names else ANY
         names = self._candidates.get(collection)
         if names is None:
@@ -142,43 +146,24 @@ def match(queries: StandingQueries, change: Change) -> Iterator[tuple[Standing, 
 
     Guarantees:  the same for the same revisions, whatever else the index holds.
     """
-    documents = _Documents(change)
-    for standing in queries.serving(change):
-        for query in standing.queries:
-            event = _event(query, change, documents)
-            if event is not None and event in query.events:
-                yield standing, Delivery(standing.uid, standing.revision, event, change)
-                break
+    for standing, event in queries.matching(change):
+        yield standing, Delivery(standing.uid, standing.revision, event, change)
 
 
-class _Documents:
-    """Old and new value, parsed at most once and only if somebody asks."""
-
-    __slots__ = ("_change", "_new", "_old")
-
-    def __init__(self, change: Change) -> None:
-        self._change = change
-        self._old: Any = None
-        self._new: Any = None
-
-    def old(self) -> Any:
-        if self._old is None and self._change.old is not None:
-            self._old = _document(self._change.old)
-        return self._old
-
-    def new(self) -> Any:
-        if self._new is None and self._change.new is not None:
-            self._new = _document(self._change.new)
-        return self._new
+def _event_of_any(standing: Standing, change: Change, documents: Documents) -> Match | None:
+    """What the first trigger that fires makes of a change."""
+    events = (_event(query, change, documents) for query in standing.queries)
+    return next((event for event, query in zip(events, standing.queries, strict=True) if event in query.events), None)
 
 
-def _event(query: StandingQuery, change: Change, documents: _Documents) -> Match | None:
+def _event(query: StandingQuery, change: Change, documents: Documents) -> Match | None:
     if change.collection not in query.collections and ANY not in query.collections:
         return None
     if query.ids is not None and change.id not in query.ids:
         return None
-    old = change.old is not None and (query.query is None or query.query.matches(documents.old()))
-    new = change.new is not None and (query.query is None or query.query.matches(documents.new()))
+    matches = query.selection.matches
+    old = change.old is not None and (matches is None or matches(documents.old()))
+    new = change.new is not None and (matches is None or matches(documents.new()))
     return classify(change, old=old, new=new)
 
 
@@ -212,13 +197,25 @@ def standing_of(revision: WebhookRevision, lane: str, since: Iterable[Origin]) -
 
 
 def _standing_query(trigger: Trigger) -> StandingQuery:
-    query = compile_query(trigger.query, trigger.args)
     return StandingQuery(
-        collections=frozenset(trigger.collections),
-        query=None if trigger.query.strip() == "true" else query,
+        collections=_collections_of(tuple(trigger.collections)),
+        selection=selection_of(trigger.query, trigger.args),
         ids=frozenset(map(id_text, trigger.ids)) if trigger.ids else None,
-        events=frozenset(match for event in trigger.events if event not in MARKERS for match in ALIASES.get(event) or (Match(event),)),
+        events=_events_of(tuple(trigger.events)),
     )
+
+
+# Thousands of webhooks name the same few collections and events, and share them.
+@lru_cache(1_024)
+def _collections_of(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(names)
+
+
+@lru_cache(1_024)
+def _events_of(names: tuple[str, ...]) -> tuple[Match, ...]:
+    """The events behind names and aliases; a tuple, because finding a member among five is quicker than computing its hash."""
+    asked = {match for name in names if name not in MARKERS for match in ALIASES.get(name) or (Match(name),)}
+    return tuple(match for match in Match if match in asked)
 
 
 def _collections(standing: Standing) -> set[str]:

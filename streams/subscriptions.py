@@ -14,20 +14,21 @@ from schemas.errors import Fatal
 from schemas.registry import Registry
 from schemas.topics import Topics
 from schemas.webhooks import WebhookRevision, WebhookSince
-from streams.matching import SimpleStandingQueries, Standing, StandingQueries, standing_of
+from streams.matching import Standing, StandingQueries, standing_of
 from streams.query import QueryError
+from streams.standing.index import IndexedStandingQueries
 
 
 class Subscriptions:
     """
     Lives in the agents' event loop: whoever reads the topic in a thread hands its records over to it.
 
-    Args:  queries: the index to keep.
+    Args:  queries: what to keep them in, if not in an index of its own.
     """
 
     def __init__(self, topics: Topics, queries: StandingQueries | None = None) -> None:
         self._topics = topics
-        self.queries = SimpleStandingQueries() if queries is None else queries
+        self.queries = IndexedStandingQueries() if queries is None else queries
         self._pending: dict[int, tuple[str, int]] = {}  # offset in `webhooks` -> revision that has no since yet
         self._waiting: dict[int, list[asyncio.Future[None]]] = {}
         self.registry = Registry()
