@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final, TypeAlias, cast
 
 from streams.query import steps, values
@@ -13,6 +14,8 @@ from streams.query.patterns import match_pattern
 from streams.query.writer import Module, Writer
 
 Predicate: TypeAlias = Callable[[Any], bool]
+
+_SOURCES_MAX: Final = 1_024
 
 # The global names of all compiled functions: one dict for all of them, so that a query costs its code and its constants.
 _GLOBALS: Final[dict[str, Any]] = {
@@ -42,6 +45,12 @@ def compile_tree(tree: Expression) -> Predicate:
     """
     module = Module()
     source = module.source(Writer(module, of_document=True).true(fold(tree)))
+    return _maker(source)(*module.constants)
+
+
+@lru_cache(_SOURCES_MAX)
+def _maker(source: str) -> Callable[..., Predicate]:
+    """The function that makes predicates of one shape from their constants: most of thousands of queries have one of a few."""
     made: dict[str, Any] = {}
-    exec(compile(source, "<query>", "exec"), _GLOBALS, made)  # noqa: S102 - the text is ours; literals go in by repr
-    return cast("Predicate", made["make"](*module.constants))
+    exec(compile(source, "<query>", "exec"), _GLOBALS, made)  # noqa: S102 - the text is ours; names of properties go in by repr
+    return cast("Callable[..., Predicate]", made["make"])

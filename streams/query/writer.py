@@ -56,7 +56,7 @@ _PYTHON: Final[dict[ComparisonSign, str]] = {"=": "==", "<>": "!=", "<": "<", "<
 
 
 class Module:
-    """What the functions of one query share: constants that have no literal in Python, inner functions, names for both."""
+    """What the functions of one query share: constants, inner functions, names for both."""
 
     def __init__(self) -> None:
         self.constants: list[object] = []
@@ -101,6 +101,10 @@ class Writer:
         self._module = module
         self._of_document = of_document  # then `d` is known to be a dict
 
+    def _constant(self, value: object) -> str:
+        """A literal by a name: queries that differ in their literals only have the same text, and share its code."""
+        return self._module.constant(value)
+
     # Truth
 
     def true(self, node: Expression) -> str:
@@ -144,10 +148,10 @@ class Writer:
                 value = self.value(operand) if kind == "UNKNOWN" else self.place(operand)
                 return f"({value} is {no}{'MISSING' if kind == 'MISSING' else 'None'})"
             case Between(operand, Number(low) as sample, Number(high)) | Between(operand, Text(low) as sample, Text(high)):
-                return self._typed(operand, sample, lambda name: f"{no}{low!r} <= {name} <= {high!r}")
+                return self._typed(operand, sample, lambda name: f"{no}{self._constant(low)} <= {name} <= {self._constant(high)}")
             case Call("starts_with" | "ends_with" as function, (operand, Text(text) as sample)):
                 method = "startswith" if function == "starts_with" else "endswith"
-                return self._typed(operand, sample, lambda name: f"{no}{name}.{method}({text!r})")
+                return self._typed(operand, sample, lambda name: f"{no}{name}.{method}({self._constant(text)})")
             case Like("LIKE", operand, Text(pattern) as sample):
                 return self._like(operand, sample, pattern, no)
             case In(operand, ArrayOf((sample, *_) as items)) if wanted and isinstance(sample, Number | Text):
@@ -161,20 +165,20 @@ class Writer:
             case Boolean(value) if sign in ("=", "<>"):
                 return f"({self.value(left)} is {value if sign == '=' else not value})"
             case Number(value) if sign == "=" and value not in (0, 1):  # which Python takes for False and True
-                return f"({self.value(left)} == {value!r})"
+                return f"({self.value(left)} == {self._constant(value)})"
             case Text(value) if sign == "=":
-                return f"({self.value(left)} == {value!r})"
+                return f"({self.value(left)} == {self._constant(value)})"
             case Number(value) | Text(value):
-                return self._typed(left, right, lambda name: f"{name} {_PYTHON[sign]} {value!r}")
+                return self._typed(left, right, lambda name: f"{name} {_PYTHON[sign]} {self._constant(value)}")
         return None
 
     def _like(self, operand: Expression, sample: Text, pattern: str, no: str) -> str | None:
         """LIKE with no more than a prefix or a part, which the patterns of most queries are."""
         match like_parts(pattern):
             case [str() as text, Wildcard.ANY]:
-                return self._typed(operand, sample, lambda name: f"{no}{name}.startswith({text!r})")
+                return self._typed(operand, sample, lambda name: f"{no}{name}.startswith({self._constant(text)})")
             case [Wildcard.ANY, str() as text, Wildcard.ANY]:
-                return self._typed(operand, sample, lambda name: f"{text!r} {no}in {name}")
+                return self._typed(operand, sample, lambda name: f"{self._constant(text)} {no}in {name}")
         return None
 
     def _choice(self, operand: Expression, sample: Number | Text, items: tuple[Expression, ...]) -> str | None:
@@ -195,8 +199,10 @@ class Writer:
     def value(self, node: Expression) -> str:
         """Its value, None where it is missing."""
         match node:
-            case Null() | Boolean() | Number() | Text():
+            case Null() | Boolean():
                 return repr(evaluate(node, None, Budget()))
+            case Number(value) | Text(value):
+                return self._constant(value)
             case ArrayOf() | ObjectOf() if is_literal(node):
                 return self._module.constant(evaluate(node, None, Budget()))
             case Path(None, steps) if not any(isinstance(step, PROJECTIONS) for step in steps):

@@ -7,10 +7,11 @@ from typing import Any, Generic, TypeVar
 
 from schemas.changes import Change
 from schemas.deliveries import Match
+from streams.standing.buckets import Bucket, added, removed
 from streams.standing.documents import Documents
-from streams.standing.places import Found, Places
+from streams.standing.levels import Level
+from streams.standing.places import Found
 from streams.standing.selection import Selection
-from streams.standing.stores import Bucket, added, drop, put, removed
 
 S = TypeVar("S")
 
@@ -36,13 +37,13 @@ class CollectionQueries(Generic[S]):
     """
     Queries with their subscribers, of any type that can be hashed.
 
-    An entry stands under its document ids if it names any; else under each predicate of its condition; else it is asked always.
+    An entry stands under its document ids if it names any; else under its condition; else it is asked always.
     """
 
     def __init__(self) -> None:
         self._entries: dict[tuple[Selection, frozenset[str] | None], Entry[S]] = {}
         self._by_id: dict[str, Bucket[Entry[S]]] = {}
-        self._places: Places[Entry[S]] = Places()
+        self._level: Level[Entry[S]] = Level()
         self._always: Bucket[Entry[S]] = ()
 
     def __bool__(self) -> bool:
@@ -65,50 +66,49 @@ class CollectionQueries(Generic[S]):
             self._take_out(entry)
 
     def _insert(self, entry: Entry[S]) -> None:
-        predicates = entry.selection.condition.predicates
+        condition = entry.selection.condition
         if entry.ids is not None:
             for id_ in entry.ids:
-                put(self._by_id, id_, entry)
-        elif predicates is None:
+                self._by_id[id_] = added(self._by_id.get(id_, ()), entry)
+        elif condition.branches is None:
             self._always = added(self._always, entry)
         else:
-            for predicate in predicates:
-                self._places.add(predicate, entry)
+            self._level.add(condition, entry)
 
     def _take_out(self, entry: Entry[S]) -> None:
-        predicates = entry.selection.condition.predicates
+        condition = entry.selection.condition
         if entry.ids is not None:
             for id_ in entry.ids:
-                drop(self._by_id, id_, entry)
-        elif predicates is None:
+                self._by_id[id_] = removed(self._by_id[id_], entry)
+                if not self._by_id[id_]:
+                    del self._by_id[id_]
+        elif condition.branches is None:
             self._always = removed(self._always, entry)
         else:
-            for predicate in predicates:
-                self._places.remove(predicate, entry)
+            self._level.remove(condition, entry)
 
     def candidates(self, change: Change, documents: Documents) -> Found[Entry[S]]:
         """The entries that may want a change; those that are not in it cannot."""
         found: Found[Entry[S]] = Found()
         if change.old is None or change.new is None:
             one, document = (found.new, documents.new) if change.old is None else (found.old, documents.old)
-            if self._places:
-                self._places.find(document(), one)
+            if self._level:
+                self._level.find(document(), one)
         else:
             one = found.both
-            if self._places:
-                self._places.find_both(documents.old(), documents.new(), documents.changed(), found)
-        if self._by_id:
-            one.update(self._by_id.get(change.id, ()))
-        one.update(self._always)
+            if self._level:
+                self._level.find_both(documents.old(), documents.new(), documents.changed(), found)
+        one += self._by_id.get(change.id, ())
+        one += self._always
         return found
 
     def wanting(self, change: Change, documents: Documents) -> Iterator[tuple[Entry[S], Match]]:
         """The entries that want a change, and what it is to them."""
         found = self.candidates(change, documents)
         if change.new is None:
-            yield from ((entry, Match.REMOVE) for entry in found.old if _holds(entry, documents.old))
+            yield from ((entry, Match.REMOVE) for entry in set(found.old) if _holds(entry, documents.old))
         elif change.old is None:
-            yield from ((entry, Match.CREATE) for entry in found.new if _holds(entry, documents.new))
+            yield from ((entry, Match.CREATE) for entry in set(found.new) if _holds(entry, documents.new))
         else:
             yield from _updated(found, documents)
 
@@ -119,27 +119,27 @@ def _updated(found: Found[Entry[S]], documents: Documents) -> Iterator[tuple[Ent
 
     Whoever was found by one value only does not match the other. An answer that depends on nothing that changed holds for both.
     """
-    old, new = documents.old, documents.new
-    both = found.both
+    old, new = documents.old(), documents.new()
+    both = set(found.both)
     if found.old or found.new:
-        both |= found.old & found.new
-        for entry in found.new - both:
-            if entry.asks is None or entry.asks(new()):
+        by_old, by_new = set(found.old), set(found.new)
+        both |= by_old & by_new
+        for entry in by_new - both:
+            if entry.asks is None or entry.asks(new):
                 yield entry, Match.ENTER
-        for entry in found.old - both:
-            if entry.asks is None or entry.asks(old()):
+        for entry in by_old - both:
+            if entry.asks is None or entry.asks(old):
                 yield entry, Match.LEAVE
     for entry in both:
         asks = entry.asks
         if asks is None:
             yield entry, Match.UPDATE
-        elif asks(new()):
-            if entry.reads.isdisjoint(documents.changed()) or asks(old()):
-                yield entry, Match.UPDATE
-            else:
-                yield entry, Match.ENTER
-        elif not entry.reads.isdisjoint(documents.changed()) and asks(old()):
-            yield entry, Match.LEAVE
+            continue
+        is_new = asks(new)
+        if is_new if entry.reads.isdisjoint(documents.changed()) else asks(old):
+            yield entry, Match.UPDATE if is_new else Match.LEAVE
+        elif is_new:
+            yield entry, Match.ENTER
 
 
 def _holds(entry: Entry[S], document: Callable[[], Any]) -> bool:

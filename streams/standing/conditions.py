@@ -1,5 +1,5 @@
 """
-From a query's tree to what must hold for it to match: a disjunction of predicates, or nothing that could be looked up.
+From a query's tree to what must hold for it to match: one of several predicates, or nothing that could be looked up.
 
 A query is true in some documents and false in others, and null in the rest; NOT swaps the first two and leaves the third. So each node has
 two conditions, one for being true and one for being false, and a parent's follow from its children's. Whatever is not understood
@@ -52,19 +52,33 @@ from streams.standing.predicates import (
     rank,
 )
 
-PREDICATES_MAX: Final = 2_000  # of one condition; a query with more is asked always
+BRANCHES_MAX: Final = 2_000  # of one condition; a query with more is asked always
+THEN_MAX: Final = 3  # predicates one after the other, behind the first
+PLACES_MAX: Final = 32  # in which a query may stand because of several branches behind several branches
+
+
+class Branch(msgspec.Struct, frozen=True, gc=False):
+    """A predicate, and what must hold as well when it does: None: nothing more is known."""
+
+    predicate: Predicate
+    then: Condition | None = None
 
 
 class Condition(msgspec.Struct, frozen=True, gc=False):
     """
     What must hold.
 
-    predicates:  at least one of them; none can: it never holds; None: nothing is known.
-    exact:       it holds whenever one of them does, so that the query need not be asked (with None: it always holds).
+    branches:  at least one of them; none can: it never holds; None: nothing is known.
+    exact:     it holds whenever one of them does, so that the query need not be asked (with None: it always holds).
     """
 
-    predicates: tuple[Predicate, ...] | None
+    branches: tuple[Branch, ...] | None
     exact: bool = False
+
+    @property
+    def predicates(self) -> tuple[Predicate, ...]:
+        """The first predicate of each branch."""
+        return tuple(branch.predicate for branch in self.branches or ())
 
 
 ANYTHING: Final = Condition(None)
@@ -132,7 +146,8 @@ def _of_test(node: Expression) -> Outcomes:
         case Like(_, Path() as path, Text()) | Call("regexp_like" | "ends_with", (Path() as path, *_)):
             return _of_text(path), _of_text(path)
         case Is(kind, Path() as path) if (place := _plain(path)) is not None:
-            return Condition((Absent(place),), exact=kind == "UNKNOWN"), ANYTHING
+            absent = _one(Absent(place))
+            return absent if kind == "UNKNOWN" else _inexact(absent), ANYTHING
         case Call(name, operands):
             return _of_call(name, operands)
     return _UNKNOWN
@@ -155,7 +170,7 @@ def _of_comparison(sign: ComparisonSign, left: Expression, right: Expression) ->
             return _one(Equals(place, value))
         case "<>":
             below, above = Interval(place, kind, high=value, high_open=True), Interval(place, kind, low=value, low_open=True)
-            return Condition((below, above), exact=True)
+            return _either(below, above)
         case "<" | "<=":
             return _one(Interval(place, kind, high=value, high_open=sign == "<"))
     return _one(Interval(place, kind, low=value, low_open=sign == ">"))
@@ -176,7 +191,7 @@ def _of_call(name: str, operands: Sequence[Expression]) -> Outcomes:
         case "is_number", (Path() as path,) if (place := _plain(path)) is not None:
             return _one(Interval(place, "number")), ANYTHING
         case "is_boolean", (Path() as path,) if (place := _plain(path)) is not None:
-            return Condition((Flag(place, value=True), Flag(place, value=False)), exact=True), ANYTHING
+            return _either(Flag(place, value=True), Flag(place, value=False)), ANYTHING
     return _UNKNOWN
 
 
@@ -198,8 +213,8 @@ def _element(path: Path, item: Text | Number, *, also_text: bool) -> Condition:
     place = place_of(path)
     if place is None:
         return ANYTHING
-    holding: tuple[Predicate, ...] = (Element(place, item.value),)
-    return Condition((*holding, *(_any_text(place).predicates or ())) if also_text else holding)
+    holding = Element(place, item.value)
+    return _inexact(_either(holding, Interval(place, "text")) if also_text else _one(holding))
 
 
 def _of_text(path: Path) -> Condition:
@@ -218,11 +233,15 @@ def _plain(path: Path) -> Place | None:
 
 
 def _one(predicate: Predicate) -> Condition:
-    return Condition((predicate,), exact=True)
+    return Condition((Branch(predicate),), exact=True)
+
+
+def _either(one: Predicate, other: Predicate) -> Condition:
+    return Condition((Branch(one), Branch(other)), exact=True)
 
 
 def _inexact(condition: Condition) -> Condition:
-    return Condition(condition.predicates)
+    return Condition(condition.branches)
 
 
 # Several conditions
@@ -230,24 +249,38 @@ def _inexact(condition: Condition) -> Condition:
 
 def _any(conditions: Sequence[Condition]) -> Condition:
     """One of them must hold."""
-    if any(condition.predicates is None for condition in conditions):
+    if any(condition.branches is None for condition in conditions):
         return ALWAYS if ALWAYS in conditions else ANYTHING
-    predicates = tuple(dict.fromkeys(predicate for condition in conditions for predicate in condition.predicates or ()))
-    if len(predicates) > PREDICATES_MAX:
+    branches = tuple(dict.fromkeys(branch for condition in conditions for branch in condition.branches or ()))
+    if len(branches) > BRANCHES_MAX:
         return ANYTHING
-    return Condition(predicates, exact=all(condition.exact for condition in conditions))
+    return Condition(branches, exact=all(condition.exact for condition in conditions))
 
 
 def _all(conditions: Sequence[Condition]) -> Condition:
-    """All of them must hold, so any one will do: the best, after what ranges of one place have in common."""
+    """All of them must hold, so any one will do: the best, after what ranges of one place have in common, and then the next best."""
     needed = _intersected([condition for condition in conditions if condition != ALWAYS])
-    known = [condition for condition in needed if condition.predicates is not None]
+    known = sorted((condition for condition in needed if condition.branches is not None), key=lambda one: rank(one.predicates))
     if not needed:
         return ALWAYS
     if not known:
         return ANYTHING
-    best = min(known, key=lambda condition: rank(condition.predicates or ()))  # the first of equals
-    return Condition(best.predicates, exact=best.exact and len(needed) == 1) if best.predicates else NEVER
+    best, *others = known  # the sort is stable: of equals the first in the query
+    if not all(condition.branches for condition in known):
+        return NEVER
+    if len(needed) == 1:
+        return best
+    return _followed(best, others[:THEN_MAX], PLACES_MAX)
+
+
+def _followed(first: Condition, others: Sequence[Condition], places: int) -> Condition:
+    """A condition, and behind each of its branches that has nothing there yet the others, one after the other."""
+    branches = first.branches or ()
+    places //= max(len(branches), 1)
+    if not others or places < len(others[0].branches or ()):
+        return _inexact(first)
+    then = _followed(others[0], others[1:], places)
+    return Condition(tuple(Branch(branch.predicate, branch.then or then) for branch in branches))
 
 
 def _intersected(conditions: Sequence[Condition]) -> list[Condition]:
@@ -255,8 +288,8 @@ def _intersected(conditions: Sequence[Condition]) -> list[Condition]:
     found: list[Condition] = []
     intervals: dict[tuple[Place, str], Condition] = {}
     for condition in conditions:
-        match condition.predicates:
-            case (Interval() as interval,):
+        match condition.branches:
+            case (Branch(Interval() as interval, None),):
                 key = (interval.place, interval.kind)
                 known = intervals.get(key)
                 intervals[key] = condition if known is None else _common(known, condition, interval)
@@ -266,8 +299,8 @@ def _intersected(conditions: Sequence[Condition]) -> list[Condition]:
 
 
 def _common(known: Condition, condition: Condition, interval: Interval) -> Condition:
-    match known.predicates:
-        case (Interval() as before,):
+    match known.branches:
+        case (Branch(Interval() as before),):
             common = intersection(before, interval)
-            return NEVER if common is None else Condition((common,), exact=known.exact and condition.exact)
+            return NEVER if common is None else Condition((Branch(common),), exact=known.exact and condition.exact)
     return known  # it can never hold

@@ -31,10 +31,8 @@ class _Webhook:
         self.revisions: list[Standing] = []
 
     def serves(self, standing: Standing, origin: Origin) -> bool:
-        """Whether of all revisions this one, whose first origin is not after ``origin``, is the one that serves it."""
+        """Whether of all revisions this one, which is not the newest and begins at ``origin`` or before, is the one that serves it."""
         newest = self.revisions[0]
-        if newest is standing:
-            return True
         if newest.deleted or newest.uid != standing.uid:
             return False
         return not any(newer.serves(origin) for newer in self.revisions[: self.revisions.index(standing)])
@@ -116,7 +114,7 @@ class IndexedStandingQueries:
         documents = Documents(change)
         known = [self._collections[name] for name in (change.collection, ANY) if name in self._collections]
         found = [queries.candidates(change, documents) for queries in known]
-        entries = {entry for one in found for entry in one.old | one.new | one.both}
+        entries = {entry for one in found for side in (one.old, one.new, one.both) for entry in side}
         return {(trigger.standing.name, trigger.standing.revision) for entry in entries for trigger in entry.subscribers}
 
     def is_empty(self) -> bool:

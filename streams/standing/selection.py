@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -26,7 +27,7 @@ class Selection:
 
     def __init__(self, tree: Expression, matches: Predicate) -> None:
         self.condition: Condition = condition_of(tree)
-        self.matches = None if self.condition.predicates is None and self.condition.exact else matches
+        self.matches = None if self.condition.branches is None and self.condition.exact else matches
         self.reads = reads_of(tree)
 
 
@@ -56,4 +57,10 @@ def reads_of(tree: Expression) -> frozenset[str]:
         if isinstance(node, Path) and node.base is None and isinstance(node.steps[0], Field):
             found.add(node.steps[0].name)
         nodes += children(node)
-    return frozenset(found)
+    return _shared(frozenset(found))
+
+
+@lru_cache(4_096)
+def _shared(names: frozenset[str]) -> frozenset[str]:
+    """One object for equal sets: thousands of queries look at the same few properties."""
+    return names
