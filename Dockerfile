@@ -8,7 +8,7 @@ COPY streams streams
 COPY connectors connectors
 COPY livehook livehook
 RUN python -m venv /opt/livehook \
- && /opt/livehook/bin/pip install --no-cache-dir --disable-pip-version-check .
+ && /opt/livehook/bin/pip install --no-cache-dir --disable-pip-version-check '.[postgresql]'
 
 
 FROM python:3.13-slim

@@ -8,6 +8,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -23,11 +24,15 @@ from connectors.webhook.dial import Dialler, Refusals
 from connectors.webhook.http1 import Http1Sender
 from connectors.webhook.trial import send_test
 from livehook import __version__
+from livehook.activity import new_projector, new_recent, open_activity
 from livehook.api.app import Services, create_app
 from livehook.api.guard import host_of, is_loopback
-from livehook.api.kafka import KafkaGroups, KafkaTopics, WebhooksFold
+from livehook.api.kafka import KafkaGroups, KafkaLogs, KafkaTopics, WebhooksFold
+from livehook.api.lane_copies import LaneCopies
 from livehook.api.lanes import LaneView
+from livehook.api.redrive import Redrives
 from livehook.api.register import Register
+from livehook.api.resend import Resends
 from livehook.checks import check_query, target_check
 from livehook.process import Fail
 from livehook.roles import KAFKA_START_S_MAX, own_ports, prepare
@@ -78,7 +83,8 @@ class KafkaPing:
 class ApiRole:
     """The HTTP API."""
 
-    def __init__(self, settings: Settings, *, address: str, fail: Fail) -> None:
+    def __init__(self, settings: Settings, *, folder: Path, address: str, fail: Fail) -> None:
+        """``folder``: for the activity log, when that is in SQLite."""
         self._settings = settings
         self._config = settings.kafka()
         self._topics = Topics(settings.topic_prefix, settings.partitions)
@@ -98,6 +104,9 @@ class ApiRole:
             new_uid=new_uid,
             new_secret=new_secret,
         )
+        self._activity = open_activity(settings, self._topics, folder)
+        self._recent = new_recent()
+        self._projector = new_projector(settings, self._topics, self._activity, self._recent, now_us=now_us, fail=fail)
         self._app = create_app(self._services(address))
 
     @property
@@ -112,26 +121,44 @@ class ApiRole:
         await self._fold.start(KAFKA_START_S_MAX)
         await self._register.finish()
         self._ping.start()
+        self._projector.start()
 
     async def stop(self) -> None:
         """End; requests under way are finished by the server."""
         self._ping.stop()
+        await asyncio.to_thread(self._projector.stop)
         await self._producer.stop(STOP_S_MAX)
         await self._http.aclose()
         await self._sender.close()
         await asyncio.to_thread(self._fold.stop)
+        await asyncio.to_thread(self._activity.close)
 
     def _services(self, address: str) -> Services:
         overview = LaneView(topics=self._topics, registry=self._fold.registry, groups=KafkaGroups(self._config), client=self._http)
+        logs = KafkaLogs(self._config)
+        copies = LaneCopies(logs, self._producer)
+        shared: dict[str, Any] = {
+            "topics": self._topics,
+            "register": self._register,
+            "activity": self._activity,
+            "producer": self._producer,
+            "copies": copies,
+            "now_us": now_us,
+        }
         return Services(
             producer=self._producer,
             mutations=self._topics.mutations.name,
             register=self._register,
             overview=overview,
+            activity=self._activity,
+            recent=self._recent,
+            resends=Resends(**shared, new_id=new_replay_id),
+            redrives=Redrives(**shared, logs=logs, new_token=new_replay_id),
             test_call=self._test,
             checks=self._checks(),
             health={"kafka": self._ping.check},
             new_id=lambda: str(uuid.uuid4()),
+            now_us=now_us,
             is_loopback=is_loopback(host_of(address.removeprefix("http://"))),
             token=self._settings.api_token,
             metrics=self._metrics,
@@ -154,6 +181,11 @@ def now_us() -> int:
 def new_uid() -> str:
     """A webhook's uid."""
     return f"whk_{uuid.uuid4().hex}"
+
+
+def new_replay_id() -> str:
+    """A replay's id."""
+    return f"rpl_{uuid.uuid4().hex}"
 
 
 def new_secret() -> str:

@@ -17,11 +17,12 @@ from urllib.parse import urlsplit
 
 from connectors.kafka.config import KafkaConfig
 from connectors.webhook.egress import Rules, rules
+from schemas.durations import seconds
 from schemas.topics import PARTITIONS_MAX
 
 PREFIX = "LIVEHOOK_"
 FILE_NAME = "livehook.toml"
-SECRETS = frozenset({"kafka_sasl_password", "api_token"})
+SECRETS = frozenset({"kafka_sasl_password", "api_token", "activity_url"})  # a database's URL may hold its password
 LOG_LEVELS = ("debug", "info", "warning", "error")
 FILE_BYTES_MAX = 1024 * 1024
 
@@ -37,6 +38,8 @@ class Settings:
 
     partitions:   of ``mutations`` and ``changes`` when they are made; the existing topics must have as many.
     replication:  of topics that are made; None: what the broker does.
+    activity_url: of the database with the activity log; None: SQLite in the role's folder.
+    activity_keep, activity_mib_max: how long, and how much of it, is kept.
     egress_allow: networks that may be called although they are private.
     given:        the names of those that were set somewhere, and are not just defaults.
     """
@@ -53,6 +56,9 @@ class Settings:
     partitions: int = 8
     replication: int | None = None
     schema_registry_url: str | None = None
+    activity_url: str | None = field(default=None, repr=False)
+    activity_keep: str = "7d"
+    activity_mib_max: int = 4_096
     api_token: str | None = field(default=None, repr=False)
     egress_allow: tuple[str, ...] = ()
     allow_private: bool = False
@@ -210,6 +216,19 @@ def _http_url(value: Any) -> str:
     return text
 
 
+def _database_url(value: Any) -> str:
+    text = _text(value)
+    if not text.startswith(("postgresql://", "postgres://")):
+        raise ValueError("must be a URL that begins with postgresql://")
+    return text
+
+
+def _duration(value: Any) -> str:
+    if seconds(value) < 60:
+        raise ValueError("must be at least 1m")
+    return str(value)
+
+
 def _networks(value: Any) -> tuple[str, ...]:
     parts = value if isinstance(value, list | tuple) else str(value).split(",")
     try:
@@ -237,6 +256,9 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "partitions": _whole(1, PARTITIONS_MAX),
     "replication": _whole(1, 32),
     "schema_registry_url": _http_url,
+    "activity_url": _database_url,
+    "activity_keep": _duration,
+    "activity_mib_max": _whole(1, 1024 * 1024),
     "api_token": _token,
     "egress_allow": _networks,
     "allow_private": _truth,

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 
 import msgspec
 
 BODY_BYTES_MAX = 16 * 1024
+
+
+ID_US = re.compile(r"att_([0-9a-f]{14})[0-9a-f]{16}", re.ASCII)
+
+
+def attempt_id(started_us: int, bits: int) -> str:
+    """``att_``, the time in 14 hexadecimal digits and 64 random bits in 16: ids sort by time."""
+    return f"att_{started_us:014x}{bits:016x}"
+
+
+def started_of(id_: str) -> int | None:
+    """When the attempt with this id was started, in µs since 1970; None when it is no attempt's id."""
+    found = ID_US.fullmatch(id_)
+    return None if found is None else int(found[1], 16)
 
 
 class Outcome(StrEnum):

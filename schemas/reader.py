@@ -107,6 +107,16 @@ class Reader:
         found: float | None = self.checked(name, check, default)
         return found
 
+    def truth(self, name: str) -> bool:
+        """True or false, which is the default."""
+
+        def check(value: Any) -> bool:
+            if not isinstance(value, bool):
+                raise ValueError(f"is {shown(value)}, must be true or false")
+            return value
+
+        return bool(self.checked(name, check))
+
     def texts(self, name: str) -> list[str]:
         """A list of strings, of which the wrong ones are left out."""
         return [str(text) for text in self.each(name, as_text)]

@@ -19,6 +19,7 @@ from schemas.deliveries import Delivery, Match
 from schemas.errors import BadRecord, Reason
 from schemas.mutations import Mark, Mutation, from_fields, removal
 from schemas.positions import Origin
+from schemas.resends import RESEND
 from schemas.webhooks import Installation, Secret, State, WebhookRevision, WebhookSince, WebhookSpec, WebhookStatus
 
 MUTATION = Schema("mutation")
@@ -31,7 +32,7 @@ REVISION = Schema("webhook_revision")
 SINCE = Schema("webhook_since")
 STATUS = Schema("webhook_status")
 INSTALLATION = Schema("installation")
-ALL = (MUTATION, MARK, PASSED_MARK, CHANGE, DELIVERY, ATTEMPT, REVISION, SINCE, STATUS, INSTALLATION)
+ALL = (MUTATION, MARK, PASSED_MARK, CHANGE, DELIVERY, ATTEMPT, REVISION, SINCE, STATUS, INSTALLATION, RESEND)
 
 E = TypeVar("E", bound=StrEnum)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
@@ -86,7 +86,7 @@ class PartitionReader:
 
 def read_partition(
     config: KafkaConfig, topic: str, partition: int, from_offset: int, until_offset: int, *, stall_s: float = 60.0
-) -> Iterator[list[Message]]:
+) -> Generator[list[Message]]:
     """
     The records of a partition with ``from_offset`` <= offset < ``until_offset``, in order, in batches of at most BATCH_MAX.
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from connectors.webhook.calls import Failure, Request, Response
 from connectors.webhook.retry import OUTCOMES, DeadLetter, Decision, RetryAt, error_of
-from schemas.attempts import BODY_BYTES_MAX, Attempt, Exchanged
+from schemas.attempts import BODY_BYTES_MAX, Attempt, Exchanged, attempt_id
 from schemas.deliveries import Delivery
 from schemas.masking import MASK, is_secret_header
 from schemas.records import encode_attempt
@@ -22,11 +22,6 @@ DETAIL_CHARS_MAX = 1_000
 
 # Asked some twenty times an attempt; receivers choose names freely, so that it is bounded.
 _is_secret = lru_cache(maxsize=1_024)(is_secret_header)
-
-
-def attempt_id(started_us: int, rng: random.Random) -> str:
-    """``att_``, the time and 64 random bits: ids sort by time."""
-    return f"att_{started_us:014x}{rng.getrandbits(64):016x}"
 
 
 def attempt_of(
@@ -47,7 +42,7 @@ def attempt_of(
     change = delivery.change
     started_us = int(started * 1_000_000)
     return Attempt(
-        id=attempt_id(started_us, rng),
+        id=attempt_id(started_us, rng.getrandbits(64)),
         webhook=webhook,
         delivery_id=delivery.webhook_id,
         collection=change.collection,

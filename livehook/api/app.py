@@ -10,12 +10,18 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse
 from prometheus_client import REGISTRY, CollectorRegistry
 
+from connectors.activity.recent import Recent
+from connectors.activity.store import Activity
 from livehook import __version__, health
 from livehook.api import openapi, overview, problems, query
+from livehook.api.attempts import Attempts
+from livehook.api.dead_letters import DeadLetters
 from livehook.api.documents import Documents
 from livehook.api.guard import Guard
 from livehook.api.ports import Overview, Producer, TestCall
+from livehook.api.redrive import Redrives
 from livehook.api.register import Register
+from livehook.api.resend import Resends
 from livehook.api.webhooks import Webhooks
 from schemas.webhook_validation import Checks
 
@@ -24,7 +30,7 @@ class Services(msgspec.Struct, frozen=True):
     """
     What the API stands on.
 
-    new_id:       makes the id of a document that has none.
+    new_id:       makes the id of a document that has none. now_us: µs since 1970.
     is_loopback:  it listens on a loopback address. token: needed for ``/v1``; None: none is.
     """
 
@@ -32,10 +38,15 @@ class Services(msgspec.Struct, frozen=True):
     mutations: str
     register: Register
     overview: Overview
+    activity: Activity
+    recent: Recent
+    resends: Resends
+    redrives: Redrives
     test_call: TestCall
     checks: Checks
     health: health.Checks
     new_id: Callable[[], str]
+    now_us: Callable[[], int]
     is_loopback: bool
     token: str | None
     metrics: CollectorRegistry = REGISTRY
@@ -48,6 +59,8 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(Guard, is_loopback=services.is_loopback, token=services.token)
     app.include_router(Documents(services.producer, services.mutations, services.new_id).router())
     app.include_router(Webhooks(services.register, services.checks, services.test_call).router())
+    app.include_router(Attempts(services.activity, services.recent, services.resends, services.now_us).router())
+    app.include_router(DeadLetters(services.activity, services.redrives, services.now_us).router())
     app.include_router(overview.router(services.overview))
     app.include_router(query.router())
     app.router.routes += health.routes(services.health, services.metrics)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import cast
+
+from confluent_kafka import Message
 
 from connectors.kafka import admin
 from connectors.kafka.compacted import CompactedReader
 from connectors.kafka.config import KafkaConfig
+from connectors.kafka.reading import offset_of, read_partition
+from livehook.api.ports import LogRecord
 from schemas.registry import Registry
 from schemas.topics import TopicSpec
 
 ADMIN_S_MAX = 10.0
 READ_BACK_S_MAX = 10.0
+READ_S_MAX = 20.0  # without progress
 
 
 class KafkaTopics:
@@ -56,6 +62,32 @@ class KafkaGroups:
         there = [place for place in partitions if place[0] in topics]
         found = await asyncio.to_thread(admin.offsets, self._config, there, timeout_s=ADMIN_S_MAX)
         return {place: (log.log_start, log.end) for place, log in found.items()}
+
+
+class KafkaLogs:
+    """See :class:`livehook.api.ports.Logs`."""
+
+    def __init__(self, config: KafkaConfig) -> None:
+        self._config = config
+        self._groups = KafkaGroups(config)
+
+    async def ends(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
+        """First and end offset of each partition; those that are not there are left out."""
+        return await self._groups.ends(partitions)
+
+    async def read(self, topic: str, partition: int, start: int, end: int) -> AsyncIterator[Sequence[LogRecord]]:
+        """What stands from ``start`` to before ``end``, in batches."""
+        batches = read_partition(self._config, topic, partition, start, end, stall_s=READ_S_MAX)
+        try:
+            while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+                yield [_log_record(message) for message in batch]
+        finally:
+            await asyncio.to_thread(batches.close)
+
+
+def _log_record(message: Message) -> LogRecord:
+    headers = dict(cast("list[tuple[str, bytes | None]]", message.headers() or []))
+    return LogRecord(offset_of(message), message.key(), message.value(), headers)
 
 
 class WebhooksFold:

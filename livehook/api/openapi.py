@@ -95,6 +95,50 @@ CHECK_QUERY = _endpoint(
     *_BODY,
     body={"type": "object", "required": ["query"], "properties": {"query": {"type": "string"}, "doc": _OBJECT, "args": _OBJECT}},
 )
+_STRING: dict[str, Any] = {"type": "string"}
+_ITEMS = {"type": "object", "properties": {"items": {"type": "array", "items": _OBJECT}, "nextCursor": {"type": ["string", "null"]}}}
+_ATTEMPT_FILTERS: dict[str, dict[str, Any]] = {
+    "webhook": _STRING,
+    "outcome": {"enum": ["delivered", "retry", "dead", "failed"], "description": "failed: retry and dead"},
+    "since": {"type": "string", "description": "a time (RFC 3339) or how long ago (1h)"},
+    "until": {"type": "string", "description": "a time (RFC 3339) or how long ago (1h)"},
+    "document": {"type": "string", "description": "collection/id"},
+    "status": {"type": "integer"},
+    "q": {"type": "string", "description": "part of the document's key, the URL, the error or the start of a body"},
+}
+_LETTER_FILTERS: dict[str, dict[str, Any]] = {"reason": _STRING, "webhook": _STRING, "since": _ATTEMPT_FILTERS["since"]}
+_PAGING: dict[str, dict[str, Any]] = {"limit": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 50}, "cursor": _STRING}
+_FOLLOW: dict[str, dict[str, Any]] = {
+    "follow": {"type": "string", "description": "now, or nextCursor: attempts in the order in which they come"}
+}
+
+
+def _listed(endpoint: dict[str, Any], parameters: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """An endpoint with parameters in its query."""
+    described = [{"name": name, "in": "query", "required": False, "schema": schema} for name, schema in parameters.items()]
+    return endpoint | {"openapi_extra": endpoint["openapi_extra"] | {"parameters": described}}
+
+
+def _filters(fields: dict[str, dict[str, Any]], **more: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": fields | more, "additionalProperties": False}
+
+
+_RESENT = {
+    "type": "object",
+    "properties": {"id": {"type": ["string", "null"]}, "deliveries": {"type": "integer"}, "from": _OBJECT, "until": _OBJECT},
+}
+_FLAG = {"type": "boolean", "default": False}
+_REDRIVEN = {"type": "object", "properties": {"redriven": {"type": "array", "items": _STRING}, "left": {"type": "array", "items": _OBJECT}}}
+LIST_ATTEMPTS = _listed(_endpoint(_ITEMS, "invalid", "unavailable"), _ATTEMPT_FILTERS | _PAGING | _FOLLOW)
+GET_ATTEMPT = _endpoint(_OBJECT, "not-found", "unavailable")
+RESEND = _endpoint(_RESENT, "not-found", "conflict", *_BODY, *_WRITE, body=_filters({"only": _FLAG}), status=202)
+RESEND_MANY = _endpoint(_RESENT, *_BODY, *_WRITE, body=_filters(_ATTEMPT_FILTERS, only=_FLAG, dryRun=_FLAG), status=202)
+GET_REPLAY = _endpoint(_OBJECT, "not-found", "unavailable")
+LIST_LETTERS = _listed(_endpoint(_ITEMS, "invalid", "unavailable"), _LETTER_FILTERS | _PAGING)
+GET_LETTER = _endpoint(_OBJECT, "not-found", "unavailable")
+DELETE_LETTER = _endpoint(None, "not-found", *_WRITE)
+REDRIVE = _endpoint(_REDRIVEN, "not-found", "conflict", *_WRITE, status=202)
+REDRIVE_MANY = _endpoint(_REDRIVEN, *_BODY, *_WRITE, body=_filters(_LETTER_FILTERS), status=202)
 LIST_LANES = _endpoint({"type": "object", "properties": {"items": {"type": "array", "items": _OBJECT}}}, "unavailable")
 STATUS = _endpoint(_OBJECT, "unavailable")
 

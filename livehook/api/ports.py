@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
+
+import msgspec
 
 from schemas.attempts import Attempt
 from schemas.registry import Registry
@@ -50,6 +52,27 @@ class WebhooksView(Protocol):
 
     async def wait_until(self, offset: int) -> None:
         """Until the record at this offset is folded in. Raises KafkaUnavailable."""
+        ...
+
+
+class LogRecord(msgspec.Struct, frozen=True, gc=False):
+    """A record that was read."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Mapping[str, bytes | None] = {}
+
+
+class Logs(Protocol):
+    """Partitions to look into. Raises KafkaUnavailable, KafkaRefused."""
+
+    async def ends(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
+        """First and end offset of each partition; those that are not there are left out."""
+        ...
+
+    def read(self, topic: str, partition: int, start: int, end: int) -> AsyncIterator[Sequence[LogRecord]]:
+        """What stands from ``start`` to before ``end``, in batches."""
         ...
 
 

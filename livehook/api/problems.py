@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from connectors.activity.model import ActivityUnavailable
 from connectors.kafka.errors import KafkaRefused, KafkaUnavailable
 from schemas.errors import FieldError, Invalid
 
@@ -122,6 +123,7 @@ def install(app: FastAPI) -> None:
     answered(RequestValidationError, _of_parameters)
     answered(KafkaUnavailable, lambda error: Problem("unavailable", f"{UNKNOWN_OUTCOME} ({error})"))
     answered(KafkaRefused, lambda error: Problem("unavailable", f"Kafka refused: {error}"))
+    answered(ActivityUnavailable, lambda error: Problem("unavailable", str(error), title="The activity log is not available"))
     answered(TimeoutError, lambda error: Problem("timeout", str(error) or "it took too long"))
     app.add_exception_handler(Exception, _unexpected)
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from connectors.activity.testing import FedActivity
 from connectors.kafka.errors import KafkaUnavailable, TopicMismatch
 from livehook.api.app import Services
+from livehook.api.lane_copies import LaneCopies
+from livehook.api.ports import LogRecord
+from livehook.api.redrive import Redrives
 from livehook.api.register import Register
+from livehook.api.resend import Resends
 from livehook.checks import check_query
 from schemas.attempts import Attempt, Exchanged, Outcome
 from schemas.keys import partition_of
@@ -18,18 +24,22 @@ from schemas.topics import Record, Topics, TopicSpec
 from schemas.webhook_validation import Checks
 from schemas.webhooks import WebhookRevision, WebhookStatus
 
+NOW_US = 1_790_000_000_000_000
+
 
 class FakeKafka:
     """
-    Producer, topic admin and view of ``webhooks`` at once.
+    Producer, topic admin, logs and view of ``webhooks`` at once, with an activity log that is never behind.
 
     is_down:     nothing is acknowledged.
     fail_after:  so many sends go well, the next ones do not; None: all do.
     calls:       what was done, in order: the topic of each record, and each topic made or deleted.
     """
 
-    def __init__(self, topics: Topics) -> None:
+    def __init__(self, topics: Topics, activity: Path | None = None) -> None:
+        """``activity``: the file for an activity log; None: there is none."""
         self.topics = topics
+        self.fed = FedActivity(topics, activity)
         self.registry = Registry()
         self.log: dict[tuple[str, int], list[Record]] = {}
         self.lanes: set[str] = set()
@@ -59,7 +69,18 @@ class FakeKafka:
         self.calls.append(record.topic)
         log = self.log.setdefault((record.topic, partition), [])
         log.append(record)
+        self.fed.feed(record, partition, len(log) - 1, NOW_US)
         return len(log) - 1
+
+    async def ends(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
+        """See :class:`livehook.api.ports.Logs`; a lane is there once it was made."""
+        there = [place for place in partitions if place in self.log or place[0] in self.lanes or place[0] == self.topics.mutations.name]
+        return {place: (0, len(self.log.get(place, []))) for place in there}
+
+    async def read(self, topic: str, partition: int, start: int, end: int) -> AsyncIterator[Sequence[LogRecord]]:
+        """See :class:`livehook.api.ports.Logs`."""
+        for offset, record in list(enumerate(self.log.get((topic, partition), [])))[start:end]:
+            yield [LogRecord(offset, record.key, record.value, dict(record.headers))]
 
     def records(self, topic: str) -> list[Record]:
         """Every record of a topic, partition by partition."""
@@ -133,8 +154,8 @@ async def fake_test_call(revision: WebhookRevision, doc: Mapping[str, Any], old:
 
 def fake_services(kafka: FakeKafka, *, allow_private: bool = True, is_loopback: bool = True, token: str | None = None) -> Services:
     """Services on a fake Kafka; uids, secrets and ids are counted, and time stands still but for a microsecond a look."""
-    ticks = itertools.count(1_790_000_000_000_000)
-    uids, secrets, ids = itertools.count(1), itertools.count(1), itertools.count(1)
+    ticks = itertools.count(NOW_US)
+    uids, secrets, ids, replays = (itertools.count(1) for _ in range(4))
     register = Register(
         topics=kafka.topics,
         producer=kafka,
@@ -144,15 +165,29 @@ def fake_services(kafka: FakeKafka, *, allow_private: bool = True, is_loopback: 
         new_uid=lambda: f"whk_{next(uids)}",
         new_secret=lambda: f"whsec_{next(secrets):032d}",
     )
+    copies = LaneCopies(kafka, kafka)
+    shared: dict[str, Any] = {
+        "topics": kafka.topics,
+        "register": register,
+        "activity": kafka.fed.activity,
+        "producer": kafka,
+        "copies": copies,
+        "now_us": lambda: next(ticks),
+    }
     return Services(
         producer=kafka,
         mutations=kafka.topics.mutations.name,
         register=register,
         overview=FakeOverview(),
+        activity=kafka.fed.activity,
+        recent=kafka.fed.recent,
+        resends=Resends(**shared, new_id=lambda: f"rpl_{next(replays)}"),
+        redrives=Redrives(**shared, logs=kafka, new_token=lambda: f"token-{next(replays)}"),
         test_call=fake_test_call,
         checks=Checks(check_query, lambda host, port: None, allow_private=allow_private),
         health={"kafka": lambda: "the broker does not answer" if kafka.is_down else "ok"},
         new_id=lambda: f"id-{next(ids)}",
+        now_us=lambda: next(ticks),
         is_loopback=is_loopback,
         token=token,
     )

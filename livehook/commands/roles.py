@@ -88,7 +88,7 @@ def api(*, port: Port = PORTS["api"], serving: Serving = SERVING) -> int:
         raise exits.Wrong(f"--host {serving.host} is open to others: set LIVEHOOK_API_TOKEN, or listen on 127.0.0.1")
 
     def make(found: Settings, address: str, fail: Fail) -> tuple[Role, ASGIApp]:
-        role = ApiRole(found, address=address, fail=fail)
+        role = ApiRole(found, folder=serving.dir, address=address, fail=fail)
         return role, role.app
 
     return _run(settings, serving, port, make, serve_first=False)

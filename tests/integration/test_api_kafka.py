@@ -2,6 +2,8 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 import msgspec
@@ -40,15 +42,23 @@ def settings(kafka, topic_prefix):
 async def running(settings):
     """An API, started, and a client of it."""
     failures: list[BaseException] = []
-    role = ApiRole(settings, address="http://127.0.0.1:8080", fail=failures.append)
+    with TemporaryDirectory() as folder:
+        role = ApiRole(settings, folder=Path(folder), address="http://127.0.0.1:8080", fail=failures.append)
+        async with started(role) as client:
+            yield role, client
+    assert [] == failures
+
+
+@asynccontextmanager
+async def started(role):
+    """The role at work, and a client of it."""
     await role.start()
     try:
         transport = httpx.ASGITransport(role.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080", timeout=60) as client:
-            yield role, client
+            yield client
     finally:
         await role.stop()
-    assert [] == failures
 
 
 def records(settings, topic, partition=0):

@@ -1,0 +1,182 @@
+"""
+Dead letters sent on their way again, or out of the list: each exactly once, whatever crashes in between.
+
+A redrive has three steps, each acknowledged before the next: a *claim* in ``dead-letters``, which names where in the target the copies
+begin; the copies, each of which names the letter; the letter *settled*. Whoever redrives a letter that was claimed a minute ago or earlier
+looks in the target for what that one has written and goes on behind it; before that minute is over the letter is left to who claimed it.
+All processes fold the claims of a letter in the order of the topic, so they agree on whose it is. Source: docs/reference/topics.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from typing import Literal
+
+import msgspec
+
+from connectors.activity.copies import Copies
+from connectors.activity.model import Letter
+from connectors.activity.store import Activity
+from livehook.api.lane_copies import Lane, LaneCopies
+from livehook.api.ports import Logs, Producer
+from livehook.api.problems import Problem
+from livehook.api.register import Register
+from livehook.api.resend import projected
+from schemas.dead_letters import CONTROL_KEY, REDRIVE_HEADER, Claim, Control, Settled, encode_control, letter_id
+from schemas.deliveries import Delivery
+from schemas.errors import BadRecord
+from schemas.keys import partition_of
+from schemas.records import decode_delivery
+from schemas.topics import Record, Topics
+
+FOLDED_S_MAX = 15.0
+CARRIED_OUT_US_MAX = 30_000_000  # of a claim: half of what others wait before they take over
+
+
+class Left(msgspec.Struct, frozen=True):
+    """A letter that was not redriven, and why."""
+
+    id: str
+    detail: str
+
+
+class Redrives:
+    """
+    Args:  new_token: makes the token of a claim. now_us: µs since 1970.
+    """
+
+    def __init__(
+        self,
+        *,
+        topics: Topics,
+        register: Register,
+        activity: Activity,
+        producer: Producer,
+        logs: Logs,
+        copies: LaneCopies,
+        new_token: Callable[[], str],
+        now_us: Callable[[], int],
+    ) -> None:
+        self._topics, self._register, self._activity = topics, register, activity
+        self._producer, self._logs, self._copies = producer, logs, copies
+        self._new_token, self._now_us = new_token, now_us
+
+    async def redrive(self, letter: Letter) -> None:
+        """
+        Send one letter on its way again.
+
+        Raises:  Problem: conflict: it cannot be, or somebody else is about to. KafkaUnavailable; TimeoutError; ActivityUnavailable.
+        """
+        target = self._target(letter)
+        ends = await self._logs.ends([target])
+        if target not in ends:
+            raise Problem(
+                "conflict", f"{letter_id(letter.place)} cannot be redriven: there is no partition {target[0]}/{target[1]} any more"
+            )
+        claim = Claim(letter_id(letter.place), self._new_token(), *target, ends[target][1], self._now_us())
+        held = await self._claim(letter, claim)
+        if self._now_us() - held.at_us > CARRIED_OUT_US_MAX:
+            raise TimeoutError(f"claiming {held.letter} took too long: try again in a minute")
+        if letter.webhook is None:
+            await self._mutation(letter, held)
+        else:
+            await self._deliveries(letter, held)
+        await self._settle(letter, "redriven")
+
+    async def discard(self, letter: Letter) -> None:
+        """Take one letter out of the list. Raises KafkaUnavailable; TimeoutError."""
+        await self._settle(letter, "discarded")
+
+    def _target(self, letter: Letter) -> Lane:
+        """Where it goes. Raises Problem: not-found, conflict."""
+        topic, partition, _ = _source(letter)
+        if letter.webhook is not None:
+            if _delivery(letter).webhook_uid != self._uid(letter):
+                raise Problem("conflict", f"{letter_id(letter.place)} is of an earlier webhook {letter.webhook}, which was deleted")
+        elif topic != self._topics.mutations.name:
+            raise Problem(
+                "conflict", f"{letter_id(letter.place)} comes from {letter.source or 'nowhere'}, which is neither mutations nor a lane"
+            )
+        elif letter.key is not None:
+            partition = partition_of(letter.key, self._topics.partitions)
+        return topic, partition
+
+    async def _claim(self, letter: Letter, claim: Claim) -> Claim:
+        """The claim as it holds, when it is ours. Raises Problem: conflict."""
+        await self._control(claim)
+        present = await asyncio.to_thread(self._activity.letter, letter.place)
+        if present is None or present.claim is None:
+            raise Problem("conflict", f"{claim.letter} was redriven or discarded meanwhile")
+        if present.claim.token != claim.token:
+            raise Problem("conflict", f"{claim.letter} is being redriven by somebody else: see in a minute whether it is still there")
+        return present.claim
+
+    async def _mutation(self, letter: Letter, claim: Claim) -> None:
+        name = claim.letter.encode()
+        end = (await self._logs.ends([(claim.topic, claim.partition)]))[claim.topic, claim.partition][1]
+        async for batch in self._logs.read(claim.topic, claim.partition, claim.from_offset, end):
+            if any(record.headers.get(REDRIVE_HEADER) == name for record in batch):
+                return
+        headers = [(REDRIVE_HEADER, name)]
+        await self._producer.send([Record(claim.topic, letter.key, letter.value, headers, partition=claim.partition)])
+
+    async def _deliveries(self, letter: Letter, claim: Claim) -> None:
+        """The letter's delivery, which the lane may hold no more, and all later ones of its document that the lane holds."""
+        lane, key = (claim.topic, claim.partition), letter.key or b""
+        delivery = _delivery(letter)
+        replay = _replay_id(self._topics, claim.letter)
+        copies = Copies(self._uid(letter), replay, {key: frozenset({delivery.change.version})}, only=False)
+        await self._copies.note(lane, copies, claim.from_offset)
+        if (first := copies.take(key, delivery)) is not None:
+            await self._copies.write(lane, letter.key, [first])
+        await self._copies.append(lane, copies, start=_source(letter)[2])
+
+    def _uid(self, letter: Letter) -> str:
+        """Of the letter's webhook as it is now. Raises Problem: not-found."""
+        return self._register.get(letter.webhook or "").current.uid
+
+    async def _settle(self, letter: Letter, how: Literal["redriven", "discarded"]) -> None:
+        await self._control(Settled(letter_id(letter.place), how, self._now_us()))
+
+    async def _control(self, control: Control) -> None:
+        """On record, and folded by this process."""
+        topic, partition = self._topics.dead_letters.name, 0
+        [offset] = await self._producer.send([Record(topic, CONTROL_KEY, encode_control(control), partition=partition)])
+        await projected(self._activity, (topic, partition), offset, FOLDED_S_MAX)
+
+
+async def redrive_each(redrives: Redrives, letters: Sequence[Letter]) -> tuple[list[str], list[Left]]:
+    """Redrive one after the other, oldest first; a letter that cannot be redriven does not hold up the others."""
+    done: list[str] = []
+    left: list[Left] = []
+    for letter in sorted(letters, key=lambda letter: letter.place):
+        id_ = letter_id(letter.place)
+        try:
+            await redrives.redrive(letter)
+        except Problem as problem:
+            left.append(Left(id_, problem.detail))
+        else:
+            done.append(id_)
+    return done, left
+
+
+def _source(letter: Letter) -> tuple[str, int, int]:
+    """Raises Problem: conflict: the letter does not say where it comes from."""
+    topic, partition, offset = (["", *letter.source.rsplit("/", 2), "", ""])[1:4]
+    if not partition.isdecimal() or not offset.isdecimal():
+        raise Problem("conflict", f"{letter_id(letter.place)} does not say where it comes from: its source is {letter.source!r:.60}")
+    return topic, int(partition), int(offset)
+
+
+def _delivery(letter: Letter) -> Delivery:
+    try:
+        return decode_delivery(letter.value or b"")
+    except BadRecord as error:
+        raise Problem("conflict", f"{letter_id(letter.place)} is no delivery and cannot be redriven: {error.detail}") from error
+
+
+def _replay_id(topics: Topics, letter: str) -> str:
+    """The same whoever redrives the letter: what one has written, the next one finds."""
+    return "rpl_" + blake2b(f"{topics.dead_letters.name}/{letter}".encode(), digest_size=16).hexdigest()
