@@ -28,10 +28,13 @@ for name, summary, target in (
     ("api", "Run the HTTP API.", "roles:api"),
     ("put", "Write documents.", "documents:put"),
     ("remove", "Remove a document.", "documents:remove"),
+    ("attempts", "Show calls that were made.", "attempts:attempts"),
+    ("resend", "Send a delivery again.", "attempts:resend"),
     ("status", "Show lanes, topics and roles.", "status:status"),
 ):
     app.command(f"livehook.commands.{target}", name=name, help=summary)
 app.command("livehook.commands.webhook:webhook", name="webhook", help="Make, change and try webhooks.")
+app.command("livehook.commands.dead_letters:dead_letters", name="dead-letters", help="See, redrive and discard dead letters.")
 app.command("livehook.commands.query:query", name="query", help="Try queries.")
 
 

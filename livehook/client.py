@@ -29,6 +29,7 @@ class ProblemAnswer(Exit):
     def __init__(self, problem: Mapping[str, Any], *, as_json: bool) -> None:
         super().__init__(json.dumps(problem) if as_json else text_of(problem))
         self.status = int(problem.get("status", 500))
+        self.detail = str(problem.get("detail", ""))
         self.errors = list(problem.get("errors", []))
         self.code = Wrong.code if self.status in WRONG_STATUSES else Unreachable.code if self.status == 503 else Failed.code
 

@@ -101,18 +101,19 @@ class AttemptQuery:
 LETTER_COLUMNS = "place_partition, place_offset, at_us, reason, detail, source, webhook, key, {value}, length(value), claim"
 
 
-def letters(filters: LetterFilters, before: Position | None, limit: int) -> Statement:
-    """At most ``limit`` dead letters, newest first, the start of their values only."""
+def letters(filters: LetterFilters, beyond: Position | None, limit: int, *, oldest_first: bool) -> Statement:
+    """At most ``limit`` dead letters in the order of their places, or against it, with the start of their values only."""
+    order, is_beyond = ("ASC", ">") if oldest_first else ("DESC", "<")
     conditions = _Conditions()
     for column, value in (("reason", filters.reason), ("webhook", filters.webhook)):
         if value is not None:
             conditions.add(f"{column} = ?", value)
     if filters.since_us is not None:
         conditions.add("at_us >= ?", filters.since_us)
-    if before is not None:
-        conditions.add("(place_offset, place_partition) < (?, ?)", before.offset, before.partition)
+    if beyond is not None:
+        conditions.add(f"(place_offset, place_partition) {is_beyond} (?, ?)", beyond.offset, beyond.partition)
     columns = LETTER_COLUMNS.format(value=f"substr(value, 1, {LETTER_BYTES_SHOWN})")
-    sql = f"SELECT {columns} FROM dead_letters{conditions.where} ORDER BY place_offset DESC, place_partition DESC LIMIT ?"  # noqa: S608
+    sql = f"SELECT {columns} FROM dead_letters{conditions.where} ORDER BY place_offset {order}, place_partition {order} LIMIT ?"  # noqa: S608
     return Statement(sql, (*conditions.values, limit))
 
 

@@ -138,10 +138,10 @@ class Activity:
             [(finished, delivered, ended_us)] = session.rows(PROGRESS, (id_,))
         return Progress(Resend(*found[0]), finished, delivered, ended_us)
 
-    def letters(self, filters: LetterFilters, *, limit: int, before: Position | None = None) -> LetterPage:
-        """At most ``limit`` dead letters, newest first, with the start of their values. before: the last one of the page before."""
+    def letters(self, filters: LetterFilters, *, limit: int, beyond: Position | None = None, oldest_first: bool = False) -> LetterPage:
+        """At most ``limit`` dead letters, with the start of their values. beyond: the last one of the page before."""
         with self._database.reading() as session:
-            rows = session.rows(*letters(filters, before, limit + 1))
+            rows = session.rows(*letters(filters, beyond, limit + 1, oldest_first=oldest_first))
         cursor = rows[limit - 1][1] if len(rows) > limit else None
         return Page([_letter(row) for row in rows[:limit]], cursor)
 

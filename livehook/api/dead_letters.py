@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from connectors.activity.model import Letter, LetterFilters
+from connectors.activity.model import Letter, LetterPage
 from connectors.activity.store import Activity
 from livehook.api import bodies, openapi
 from livehook.api.activity_input import ended, letter_filters, query_reader
 from livehook.api.parameters import limit
-from livehook.api.problems import invalid_field, not_found
-from livehook.api.redrive import Redrives, redrive_each
+from livehook.api.problems import Problem, invalid_field, not_found
+from livehook.api.redrive import Redrives
 from schemas import strict_json
 from schemas.dead_letters import letter_id, letter_place
 from schemas.deliveries import Delivery
@@ -26,7 +26,7 @@ from schemas.reader import Reader, shown
 from schemas.records import decode_delivery, decode_mutation
 from schemas.times import rfc3339
 
-REDRIVEN_MAX = 1_000
+REDRIVEN_MAX = 100  # at once: each delivery looks through its lane
 
 
 class DeadLetters:
@@ -52,10 +52,9 @@ class DeadLetters:
         reader = query_reader(request.query_params, errors)
         filters = letter_filters(reader, self._now_us())
         ended(reader)
-        before = _cursor(request.query_params.get("cursor"))
-        page = await asyncio.to_thread(self._activity.letters, filters, limit=size, before=before)
-        next_cursor = letter_id(page.items[-1].place) if page.cursor is not None else None
-        return bodies.json_response({"items": [letter_json(letter) for letter in page.items], "nextCursor": next_cursor})
+        beyond = _cursor(request.query_params.get("cursor"))
+        page = await asyncio.to_thread(self._activity.letters, filters, limit=size, beyond=beyond)
+        return bodies.json_response({"items": [letter_json(letter) for letter in page.items], "nextCursor": _next_cursor(page)})
 
     async def get(self, request: Request) -> Response:
         """One dead letter."""
@@ -68,25 +67,21 @@ class DeadLetters:
 
     async def redrive(self, request: Request) -> Response:
         """Send it on its way again."""
-        letter = await self._found(request)
-        await self._redrives.redrive(letter)
-        return bodies.json_response({"redriven": [letter_id(letter.place)], "left": []}, 202)
+        redriven = await self._redrives.redrive([await self._found(request)])
+        if redriven.left:
+            raise Problem("conflict", redriven.left[0].detail)
+        return bodies.json_response({"redriven": redriven.redriven, "left": [], "nextCursor": None}, 202)
 
     async def redrive_many(self, request: Request) -> Response:
-        """Send every one that the filters select on its way again."""
+        """Send those that the filters select on their way again, the oldest REDRIVEN_MAX of them first."""
         reader = Reader(await bodies.read_json(request, empty={}), "", [])
-        filters = letter_filters(reader, self._now_us())
+        filters, beyond = letter_filters(reader, self._now_us()), _cursor(reader.text("cursor"))
         ended(reader)
-        done, left = await redrive_each(self._redrives, await self._selected(filters))
-        return bodies.json_response({"redriven": done, "left": left}, 202)
-
-    async def _selected(self, filters: LetterFilters) -> Sequence[Letter]:
-        page = await asyncio.to_thread(self._activity.letters, filters, limit=REDRIVEN_MAX)
-        if page.cursor is not None:
-            raise invalid_field("", f"the filters select more than {REDRIVEN_MAX:,} dead letters: select fewer, for example with reason")
+        page = await asyncio.to_thread(self._activity.letters, filters, limit=REDRIVEN_MAX, beyond=beyond, oldest_first=True)
         # The list has only the start of large values.
         whole = [await asyncio.to_thread(self._activity.letter, letter.place) if letter.truncated else letter for letter in page.items]
-        return [letter for letter in whole if letter is not None]
+        redriven = await self._redrives.redrive([letter for letter in whole if letter is not None])
+        return bodies.json_response({"redriven": redriven.redriven, "left": redriven.left, "nextCursor": _next_cursor(page)}, 202)
 
     async def _found(self, request: Request) -> Letter:
         """Raises Problem: not-found."""
@@ -151,6 +146,10 @@ def _delivery_json(delivery: Delivery) -> dict[str, Any]:
         "oldValue": old,
         "newValue": new,
     }
+
+
+def _next_cursor(page: LetterPage) -> str | None:
+    return letter_id(page.items[-1].place) if page.cursor is not None else None
 
 
 def _cursor(text: str | None) -> Position | None:

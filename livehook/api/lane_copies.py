@@ -82,7 +82,7 @@ class LaneCopies:
             if made and first is None:
                 first = made[0][0].offset
             count += len(made)
-            if not dry_run:
+            if made and not dry_run:
                 await self._producer.send([Record(topic, record.key, encode_delivery(copy), partition=partition) for record, copy in made])
         return count, first
 

@@ -128,7 +128,14 @@ _RESENT = {
     "properties": {"id": {"type": ["string", "null"]}, "deliveries": {"type": "integer"}, "from": _OBJECT, "until": _OBJECT},
 }
 _FLAG = {"type": "boolean", "default": False}
-_REDRIVEN = {"type": "object", "properties": {"redriven": {"type": "array", "items": _STRING}, "left": {"type": "array", "items": _OBJECT}}}
+_REDRIVEN = {
+    "type": "object",
+    "properties": {
+        "redriven": {"type": "array", "items": _STRING},
+        "left": {"type": "array", "items": _OBJECT},
+        "nextCursor": {"type": ["string", "null"]},
+    },
+}
 LIST_ATTEMPTS = _listed(_endpoint(_ITEMS, "invalid", "unavailable"), _ATTEMPT_FILTERS | _PAGING | _FOLLOW)
 GET_ATTEMPT = _endpoint(_OBJECT, "not-found", "unavailable")
 RESEND = _endpoint(_RESENT, "not-found", "conflict", *_BODY, *_WRITE, body=_filters({"only": _FLAG}), status=202)
@@ -138,7 +145,7 @@ LIST_LETTERS = _listed(_endpoint(_ITEMS, "invalid", "unavailable"), _LETTER_FILT
 GET_LETTER = _endpoint(_OBJECT, "not-found", "unavailable")
 DELETE_LETTER = _endpoint(None, "not-found", *_WRITE)
 REDRIVE = _endpoint(_REDRIVEN, "not-found", "conflict", *_WRITE, status=202)
-REDRIVE_MANY = _endpoint(_REDRIVEN, *_BODY, *_WRITE, body=_filters(_LETTER_FILTERS), status=202)
+REDRIVE_MANY = _endpoint(_REDRIVEN, *_BODY, *_WRITE, body=_filters(_LETTER_FILTERS, cursor=_STRING), status=202)
 LIST_LANES = _endpoint({"type": "object", "properties": {"items": {"type": "array", "items": _OBJECT}}}, "unavailable")
 STATUS = _endpoint(_OBJECT, "unavailable")
 

@@ -10,7 +10,7 @@ All processes fold the claims of a letter in the order of the topic, so they agr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Literal
 
@@ -42,6 +42,13 @@ class Left(msgspec.Struct, frozen=True):
     detail: str
 
 
+class Redriven(msgspec.Struct, frozen=True):
+    """What was redriven, by id, and what was not."""
+
+    redriven: Sequence[str]
+    left: Sequence[Left]
+
+
 class Redrives:
     """
     Args:  new_token: makes the token of a claim. now_us: µs since 1970.
@@ -63,31 +70,73 @@ class Redrives:
         self._producer, self._logs, self._copies = producer, logs, copies
         self._new_token, self._now_us = new_token, now_us
 
-    async def redrive(self, letter: Letter) -> None:
+    async def redrive(self, letters: Sequence[Letter]) -> Redriven:
         """
-        Send one letter on its way again.
+        Send letters on their way again, oldest first; one that cannot be does not hold up the others.
 
-        Raises:  Problem: conflict: it cannot be, or somebody else is about to. KafkaUnavailable; TimeoutError; ActivityUnavailable.
+        Raises:  KafkaUnavailable, TimeoutError, ActivityUnavailable: what was not settled is still listed, and may be redriven again.
         """
-        target = self._target(letter)
-        ends = await self._logs.ends([target])
-        if target not in ends:
-            raise Problem(
-                "conflict", f"{letter_id(letter.place)} cannot be redriven: there is no partition {target[0]}/{target[1]} any more"
-            )
-        claim = Claim(letter_id(letter.place), self._new_token(), *target, ends[target][1], self._now_us())
-        held = await self._claim(letter, claim)
-        if self._now_us() - held.at_us > CARRIED_OUT_US_MAX:
-            raise TimeoutError(f"claiming {held.letter} took too long: try again in a minute")
-        if letter.webhook is None:
-            await self._mutation(letter, held)
-        else:
-            await self._deliveries(letter, held)
-        await self._settle(letter, "redriven")
+        left: list[Left] = []
+        claims = await self._claims(sorted(letters, key=lambda letter: letter.place), left)
+        held = await self._held(claims, left)
+        done: list[str] = []
+        try:
+            for letter, claim in held:
+                try:
+                    await self._carry_out(letter, claim, is_first=claims[claim.letter][1] == claim)
+                except Problem as problem:
+                    left.append(Left(claim.letter, problem.detail))
+                else:
+                    done.append(claim.letter)
+        finally:
+            await self._settle(done, "redriven")  # also when a later one has failed: these are on their way
+        return Redriven(done, left)
 
     async def discard(self, letter: Letter) -> None:
         """Take one letter out of the list. Raises KafkaUnavailable; TimeoutError."""
-        await self._settle(letter, "discarded")
+        await self._settle([letter_id(letter.place)], "discarded")
+
+    async def _claims(self, letters: Sequence[Letter], left: list[Left]) -> dict[str, tuple[Letter, Claim]]:
+        """What to claim, by letter."""
+        targets: list[tuple[Letter, Lane]] = []
+        for letter in letters:
+            try:
+                targets.append((letter, self._target(letter)))
+            except Problem as problem:
+                left.append(Left(letter_id(letter.place), problem.detail))
+        ends = await self._logs.ends(list({target for _, target in targets}))
+        claims: dict[str, tuple[Letter, Claim]] = {}
+        for letter, target in targets:
+            id_ = letter_id(letter.place)
+            if target in ends:
+                claims[id_] = letter, Claim(id_, self._new_token(), *target, ends[target][1], self._now_us())
+            else:
+                left.append(Left(id_, f"{id_} cannot be redriven: there is no partition {target[0]}/{target[1]} any more"))
+        return claims
+
+    async def _held(self, claims: Mapping[str, tuple[Letter, Claim]], left: list[Left]) -> list[tuple[Letter, Claim]]:
+        """Claim them; those of which the claim is ours, as it holds."""
+        await self._control([claim for _, claim in claims.values()])
+        held: list[tuple[Letter, Claim]] = []
+        for id_, (letter, claim) in claims.items():
+            present = await asyncio.to_thread(self._activity.letter, letter.place)
+            if present is None or present.claim is None:
+                left.append(Left(id_, f"{id_} was redriven or discarded meanwhile"))
+            elif present.claim.token != claim.token:
+                left.append(Left(id_, f"{id_} is being redriven already: see in a minute whether it is still there"))
+            else:
+                held.append((present, present.claim))
+        return held
+
+    async def _carry_out(self, letter: Letter, claim: Claim, *, is_first: bool) -> None:
+        """is_first: nobody has claimed the letter before, so nothing of it can be in the target."""
+        if self._now_us() - claim.at_us > CARRIED_OUT_US_MAX:
+            raise Problem("conflict", f"claiming {claim.letter} took too long: try again in a minute")
+        if letter.webhook is not None:
+            await self._deliveries(letter, claim, is_first=is_first)
+        elif is_first or not await self._is_written(claim):
+            headers = [(REDRIVE_HEADER, claim.letter.encode())]
+            await self._producer.send([Record(claim.topic, letter.key, letter.value, headers, partition=claim.partition)])
 
     def _target(self, letter: Letter) -> Lane:
         """Where it goes. Raises Problem: not-found, conflict."""
@@ -103,32 +152,22 @@ class Redrives:
             partition = partition_of(letter.key, self._topics.partitions)
         return topic, partition
 
-    async def _claim(self, letter: Letter, claim: Claim) -> Claim:
-        """The claim as it holds, when it is ours. Raises Problem: conflict."""
-        await self._control(claim)
-        present = await asyncio.to_thread(self._activity.letter, letter.place)
-        if present is None or present.claim is None:
-            raise Problem("conflict", f"{claim.letter} was redriven or discarded meanwhile")
-        if present.claim.token != claim.token:
-            raise Problem("conflict", f"{claim.letter} is being redriven by somebody else: see in a minute whether it is still there")
-        return present.claim
+    async def _is_written(self, claim: Claim) -> bool:
+        place = (claim.topic, claim.partition)
+        end = (await self._logs.ends([place]))[place][1]
+        async for batch in self._logs.read(*place, claim.from_offset, end):
+            if any(record.headers.get(REDRIVE_HEADER) == claim.letter.encode() for record in batch):
+                return True
+        return False
 
-    async def _mutation(self, letter: Letter, claim: Claim) -> None:
-        name = claim.letter.encode()
-        end = (await self._logs.ends([(claim.topic, claim.partition)]))[claim.topic, claim.partition][1]
-        async for batch in self._logs.read(claim.topic, claim.partition, claim.from_offset, end):
-            if any(record.headers.get(REDRIVE_HEADER) == name for record in batch):
-                return
-        headers = [(REDRIVE_HEADER, name)]
-        await self._producer.send([Record(claim.topic, letter.key, letter.value, headers, partition=claim.partition)])
-
-    async def _deliveries(self, letter: Letter, claim: Claim) -> None:
+    async def _deliveries(self, letter: Letter, claim: Claim, *, is_first: bool) -> None:
         """The letter's delivery, which the lane may hold no more, and all later ones of its document that the lane holds."""
         lane, key = (claim.topic, claim.partition), letter.key or b""
         delivery = _delivery(letter)
         replay = _replay_id(self._topics, claim.letter)
         copies = Copies(self._uid(letter), replay, {key: frozenset({delivery.change.version})}, only=False)
-        await self._copies.note(lane, copies, claim.from_offset)
+        if not is_first:
+            await self._copies.note(lane, copies, claim.from_offset)
         if (first := copies.take(key, delivery)) is not None:
             await self._copies.write(lane, letter.key, [first])
         await self._copies.append(lane, copies, start=_source(letter)[2])
@@ -137,29 +176,16 @@ class Redrives:
         """Of the letter's webhook as it is now. Raises Problem: not-found."""
         return self._register.get(letter.webhook or "").current.uid
 
-    async def _settle(self, letter: Letter, how: Literal["redriven", "discarded"]) -> None:
-        await self._control(Settled(letter_id(letter.place), how, self._now_us()))
+    async def _settle(self, ids: Sequence[str], how: Literal["redriven", "discarded"]) -> None:
+        await self._control([Settled(id_, how, self._now_us()) for id_ in ids])
 
-    async def _control(self, control: Control) -> None:
+    async def _control(self, controls: Sequence[Control]) -> None:
         """On record, and folded by this process."""
+        if not controls:
+            return
         topic, partition = self._topics.dead_letters.name, 0
-        [offset] = await self._producer.send([Record(topic, CONTROL_KEY, encode_control(control), partition=partition)])
-        await projected(self._activity, (topic, partition), offset, FOLDED_S_MAX)
-
-
-async def redrive_each(redrives: Redrives, letters: Sequence[Letter]) -> tuple[list[str], list[Left]]:
-    """Redrive one after the other, oldest first; a letter that cannot be redriven does not hold up the others."""
-    done: list[str] = []
-    left: list[Left] = []
-    for letter in sorted(letters, key=lambda letter: letter.place):
-        id_ = letter_id(letter.place)
-        try:
-            await redrives.redrive(letter)
-        except Problem as problem:
-            left.append(Left(id_, problem.detail))
-        else:
-            done.append(id_)
-    return done, left
+        offsets = await self._producer.send([Record(topic, CONTROL_KEY, encode_control(one), partition=partition) for one in controls])
+        await projected(self._activity, (topic, partition), max(offsets), FOLDED_S_MAX)
 
 
 def _source(letter: Letter) -> tuple[str, int, int]:

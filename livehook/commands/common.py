@@ -97,12 +97,13 @@ def read_input(text: str) -> bytes:
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Rows in columns as wide as they need to be; the last one is not padded."""
-    lines = [list(headings), *([_cell(value) for value in row] for row in rows)]
+    lines = [list(headings), *([cell(value) for value in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value on one line, short."""
     text = "-" if value is None else " ".join(str(value).split())
     text = "".join(char if char.isprintable() else "?" for char in text)  # no terminal codes out of somebody's data
     return text if len(text) <= CELL_CHARS_MAX else f"{text[: CELL_CHARS_MAX - 1]}…"

@@ -273,14 +273,16 @@ def test_dead_letters_newest_first(activity, filters: dict[str, Any], expected: 
     """By reason, webhook and time, page by page."""
     activity.add(batch(*LETTERS_MIXED, place=LETTERS))
     items = []
-    before: Position | None = None
+    beyond: Position | None = None
     while True:
-        page = activity.letters(LetterFilters(**filters), limit=limit, before=before)
+        page = activity.letters(LetterFilters(**filters), limit=limit, beyond=beyond)
         items += page.items
         if page.cursor is None:
             break
-        before = page.items[-1].place
+        beyond = page.items[-1].place
     assert [LETTERS_MIXED[number] for number in expected] == items
+    oldest_first = activity.letters(LetterFilters(**filters), limit=50, oldest_first=True)
+    assert items == list(reversed(oldest_first.items))
 
 
 def test_a_large_value_is_whole_only_in_its_own_answer(activity):
