@@ -20,9 +20,9 @@ DOWN = "http://127.0.0.1:1"
 
 
 @pytest.fixture(scope="module")
-def served():
+def served(tmp_path_factory):
     """An API in a thread of its own, and the Kafka behind it."""
-    kafka = FakeKafka(Topics(partitions=4))
+    kafka = FakeKafka(Topics(partitions=4), tmp_path_factory.mktemp("activity") / "log.sqlite3")
     sock = health.listen("127.0.0.1", 0, environment={})
     started, ending = threading.Event(), asyncio.Event()
     loop = asyncio.new_event_loop()
@@ -41,6 +41,7 @@ def served():
     loop.call_soon_threadsafe(ending.set)
     thread.join(20)
     loop.close()
+    kafka.fed.activity.close()
 
 
 @pytest.fixture

@@ -96,17 +96,16 @@ def test_dead_letters_are_redriven(cluster, writer, name):
         cluster.put_webhook(name, collections=[name], url=recorder.url, retry={"schedule": ["0s"]})
         writer.write(f"{name}/a", "upsert", {"_id": "a", "n": 1})
         writer.flush()
-        recorder.wait_for(lambda calls: len(calls) >= 1, ARRIVE_S)
+        wait_until(lambda: bool(letters(cluster, webhook=name)), ARRIVE_S, "the dead letter is not there")
         refuse.clear()
         writer.write(f"{name}/a", "upsert", {"_id": "a", "n": 2})
         writer.flush()
-        recorder.wait_for(lambda calls: len(calls) >= 2, ARRIVE_S)
-        wait_until(lambda: bool(letters(cluster, webhook=name)), ARRIVE_S, "the dead letter is not there")
+        recorder.wait_for(lambda calls: len(calls) >= 1, ARRIVE_S)
         [letter] = letters(cluster, webhook=name)
         assert ("exhausted", {"_id": "a", "n": 1}) == (letter["reason"], letter["value"]["newValue"])
         asked(cluster, "POST", f"/v1/dead-letters/{letter['id']}/redrive")
-        calls = recorder.wait_for(lambda calls: len(calls) >= 4, ARRIVE_S)
-        assert [1, 2, 1, 2] == [arrival_of(call).version for call in calls]
+        calls = recorder.wait_for(lambda calls: len(calls) >= 3, ARRIVE_S)
+        assert [2, 1, 2] == [arrival_of(call).version for call in calls]
         assert [] == letters(cluster, webhook=name)
 
 
