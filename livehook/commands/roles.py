@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from livehook.process import Fail, Role
 
 PREDECESSOR_S_MAX = 30.0  # a worker that was told to end may still be draining
+ARCHIVE_AFTER_S = 15.0  # by then a broker has been used, and nobody is waiting for a first delivery
 DEV = "LIVEHOOK_DEV"  # set for everything that belongs to a `livehook dev`
 DEV_DEFAULTS = {"partitions": 4, "allow_private": True}
 PORTS = {"api": 8080, "streams": 8081, "sink": 8082, "kafka": 9092}
@@ -188,7 +189,9 @@ def broker(
     try:
         kafka.start()
         print(kafka.bootstrap_servers, flush=True)
-        code = kafka.wait()
+        if (code := kafka.wait(ARCHIVE_AFTER_S)) is None:
+            kafka.archive_classes()
+            code = kafka.wait()
     except EmbeddedKafkaError as error:
         raise exits.Failed(str(error)) from error
     except KeyboardInterrupt:

@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from connectors.kafka.admin import ensure_topics, topic_ids
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.embedded import EmbeddedKafka
+from connectors.kafka.embedded_jars import KAFKA_VERSION, default_cache, find_runtime, locked_jars
 from connectors.kafka.errors import EmbeddedKafkaError
 from schemas.topics import TopicSpec
 from tests.broker import without_broker
@@ -29,6 +30,7 @@ CHILD = """
 import sys, threading
 from pathlib import Path
 from connectors.kafka.embedded import EmbeddedKafka
+from connectors.kafka.embedded_jars import KAFKA_VERSION, default_cache, find_runtime, locked_jars
 kafka = EmbeddedKafka(Path(sys.argv[1]))
 kafka.start()
 print(kafka.pid, flush=True)
@@ -186,3 +188,32 @@ def test_a_heap_that_kafka_cannot_live_in_is_refused(tmp_path):
 def identity(directory: Path) -> set[str]:
     """What Kafka calls the cluster and its node, without the comment that says when."""
     return {line for line in (directory / "kafka/data/meta.properties").read_text().splitlines() if not line.startswith("#")}
+
+
+def test_the_classes_of_one_start_are_archived_for_the_next(shared, tmp_path):
+    """The archive is made once, Java accepts it, and a damaged one costs nothing but its use."""
+    jars = locked_jars()
+    find_runtime(default_cache(os.environ, sys.platform), stderr=sys.stderr)
+    kept = tmp_path / "cache" / f"kafka-{KAFKA_VERSION}"
+    kept.mkdir(parents=True)
+    for jar in jars:
+        (kept / jar.filename).symlink_to(default_cache(os.environ, sys.platform) / kept.name / jar.filename)
+    kafka = EmbeddedKafka(tmp_path, cache=tmp_path / "cache")
+    with kafka:
+        kafka.archive_classes()
+        (archive,) = kept.glob("*.jsa")
+        made_at = archive.stat().st_mtime_ns
+        kafka.archive_classes()
+    assert [archive] == [path for path in kept.iterdir() if "classes" in path.name]
+    assert made_at == archive.stat().st_mtime_ns
+
+    with kafka:
+        if sys.platform == "linux":
+            assert str(archive) in Path(f"/proc/{kafka.pid}/maps").read_text()
+        assert "" == (kafka.logs / "console.log").read_text()
+
+    with archive.open("r+b") as file:
+        file.seek(archive.stat().st_size // 2)
+        file.write(os.urandom(4096))
+    with kafka:
+        assert kafka.poll() is None
