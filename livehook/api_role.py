@@ -35,10 +35,9 @@ from livehook.api.register import Register
 from livehook.api.resend import Resends
 from livehook.checks import check_query, target_check
 from livehook.process import Fail
-from livehook.roles import KAFKA_START_S_MAX, own_ports, prepare
+from livehook.roles import READ_S_MAX, own_ports, prepare
 from livehook.settings import Settings
 from schemas.attempts import Attempt
-from schemas.topics import Topics
 from schemas.webhook_validation import Checks
 from schemas.webhooks import WebhookRevision
 
@@ -87,7 +86,7 @@ class ApiRole:
         """``folder``: for the activity log, when that is in SQLite."""
         self._settings = settings
         self._config = settings.kafka()
-        self._topics = Topics(settings.topic_prefix, settings.partitions)
+        self._topics = settings.topics()
         self._producer = Producer(self._config, client_id=f"livehook-api@{address}", message_timeout_s=PRODUCE_S_MAX)
         self._fold = WebhooksFold(self._config, self._topics.webhooks.name, fail)
         self._ping = KafkaPing(self._config, self._topics.webhooks.name)
@@ -118,7 +117,7 @@ class ApiRole:
         """Make topics that are missing, read the webhooks, finish what a crash left unfinished."""
         await prepare(self._settings)
         self._producer.start()
-        await self._fold.start(KAFKA_START_S_MAX)
+        await self._fold.start(READ_S_MAX)
         await self._register.finish()
         self._ping.start()
         self._projector.start()

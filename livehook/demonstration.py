@@ -70,11 +70,11 @@ class Demonstration:
 
     async def _change(self) -> None:
         while True:
-            await asyncio.sleep(EVERY_S)
             try:
                 await self._call("PATCH", f"/v1/collections/{COLLECTION}/documents/{CHANGING}", {"seenAt": self._now()})
             except httpx.HTTPError as error:  # the API is being started again, perhaps
                 logger.info("the changing document was not changed: %s", type(error).__name__)
+            await asyncio.sleep(EVERY_S)
 
     async def _call(self, method: str, path: str, body: Any) -> None:
         answer = await self._api.request(method, path, content=msgspec.json.encode(body), headers={"content-type": "application/json"})

@@ -36,7 +36,6 @@ from livehook.settings import Settings
 from livehook.supervisor import Child
 from schemas.errors import BadRecord
 from schemas.records import decode_attempt
-from schemas.topics import Topics
 
 ROLES = ("api", "streams", "sink")
 READY_FILE = "ready.json"
@@ -207,7 +206,7 @@ class _Dev:
         return None
 
     async def _show_deliveries(self) -> None:
-        topic = Topics(self._config.settings.topic_prefix).attempts.name
+        topic = self._config.settings.topics().attempts.name
         self._tail = await asyncio.to_thread(Tail, KafkaConfig(bootstrap_servers=self._kafka), topic, _show)
         self._tail.start()
 

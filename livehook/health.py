@@ -23,7 +23,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from livehook import __version__
 
@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 LISTEN_FD = "LIVEHOOK_LISTEN_FD"  # a socket that listens already, handed over by `livehook dev`
 DRAIN_S_MAX = 5
 BACKLOG = 1_024
+PATHS = ("/livez", "/readyz", "/metrics", "/version")
 
 Checks = Mapping[str, Callable[[], str]]
 """What must be well for a role to be ready: each answers ``ok``, or why not, at once."""
@@ -89,12 +90,44 @@ def routes(checks: Checks, registry: CollectorRegistry = REGISTRY) -> list[BaseR
     async def version(_: Request) -> Response:
         return _json({"version": __version__})
 
-    return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics), Route("/version", version)]
+    return [Route(path, endpoint) for path, endpoint in zip(PATHS, (livez, readyz, metrics, version), strict=True)]
 
 
 def app(checks: Checks, extra: Sequence[BaseRoute] = (), registry: CollectorRegistry = REGISTRY) -> ASGIApp:
     """The app of a role that is no API."""
     return Starlette(routes=[*routes(checks, registry), *extra])
+
+
+class Gate:
+    """
+    What a role serves from its first moment on.
+
+    Health is answered at once: first that it is starting, then by the role. Everything else waits until the role has started, so that a
+    caller of a role that is started again is not refused.
+    """
+
+    def __init__(self) -> None:
+        self._opened = asyncio.Event()
+        self._app: ASGIApp
+        self.wait("role", "starting")
+
+    def wait(self, check: str, why: str) -> None:
+        """Not ready, for this reason."""
+        self._app = app({check: lambda: why}, registry=CollectorRegistry())
+
+    def show(self, app: ASGIApp) -> None:
+        """The role's own health from now on."""
+        self._app = app
+
+    def open(self) -> None:
+        """It has started: everything is the role's."""
+        self._opened.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope.get("path") not in PATHS:
+            await self._opened.wait()
+        await self._app(scope, receive, send)
 
 
 def _json(value: Any, status: int = 200) -> Response:

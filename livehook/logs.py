@@ -5,20 +5,23 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any, TextIO
 
 import structlog
 from structlog.typing import Processor
 
+from connectors.kafka.logs import Seldom
 from schemas.masking import MASK
 
+FOREIGN = ("httpx", "httpcore", "faust", "mode", "aiokafka", "uvicorn", "asyncio")
 SECRET_FIELD = re.compile(r"password|secret|token|authorization|cookie", re.IGNORECASE)
 SECRET_TEXT = re.compile(r"whsec_[A-Za-z0-9+/=]+|(?<=Bearer )\S+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
 
 
-def configure(level: str, *, stream: TextIO = sys.stderr) -> None:
-    """Send everything that the process logs, ours and others', to ``stream``."""
+def configure(level: str, *, stream: TextIO | None = None) -> None:
+    """Send everything that the process logs, ours and others', to ``stream``: standard error if not told."""
+    stream = stream or sys.stderr
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -36,13 +39,24 @@ def configure(level: str, *, stream: TextIO = sys.stderr) -> None:
     )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
+    handler.addFilter(_seldom(Seldom()))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    for name in ("httpx", "httpcore", "faust", "mode", "aiokafka", "uvicorn", "asyncio"):
+    for name in FOREIGN:
         # Their everyday news is not ours; what goes wrong is.
         logging.getLogger(name).setLevel(logging.DEBUG if root.level == logging.DEBUG else logging.WARNING)
     logging.captureWarnings(capture=True)
+
+
+def _seldom(seldom: Seldom) -> Callable[[logging.LogRecord], bool]:
+    """Others' lines once in a while: while a broker is down, aiokafka says so fifty times a second. Debugging shows all."""
+
+    def passes(record: logging.LogRecord) -> bool:
+        is_foreign = record.name.partition(".")[0] in FOREIGN and logging.getLogger().level > logging.DEBUG
+        return not is_foreign or seldom.filter(record)
+
+    return passes
 
 
 def mask_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -3,6 +3,8 @@ A role as a process: it serves its health, starts, works until it is told to end
 
 SIGTERM and SIGINT drain. So does the end of the parent, of which a pipe tells: `livehook dev` may be killed without a word to its children.
 Draining is bounded: a process that hangs in it ends all the same.
+
+A Kafka that is not there while a role starts is waited for, however long: health says so, and the log once in a while.
 """
 
 from __future__ import annotations
@@ -10,12 +12,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import resource
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
@@ -30,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 PARENT_PIPE = "LIVEHOOK_PARENT_FD"  # its other end is held by our parent and by nobody else
 DRAIN_S_MAX = 25.0
+AGAIN_S = 0.5
+WAITING_EVERY_S = 10.0
 OPEN_FILES = 65_536
 
 Fail = Callable[[BaseException], None]
@@ -39,11 +45,11 @@ class Role(Protocol):
     """One role, made inside the running loop."""
 
     async def start(self) -> None:
-        """Start to work. Raises Fatal, KafkaUnavailable."""
+        """Start to work. Raises Fatal; KafkaUnavailable: it is stopped, and another one is made and started."""
         ...
 
     async def stop(self) -> None:
-        """Finish what is under way and end."""
+        """Finish what is under way and end; also of what has only begun to start."""
         ...
 
 
@@ -74,30 +80,29 @@ class Ending:
         await self._wanted.wait()
 
 
-def run(make_role: MakeRole, sock: socket.socket, *, serve_first: bool = True) -> int:
+def run(make_role: MakeRole, sock: socket.socket, *, kafka: str) -> int:
     """
     Run a role until it ends.
 
-    Args:     serve_first: answer health while it starts; else nothing is answered before it has.
-    Returns:  the exit code: 0 after SIGTERM, 1 when it could not go on, 3 when Kafka was not reached at the start.
+    Args:     kafka: where Kafka is, for people.
+    Returns:  the exit code: 0 after SIGTERM, 1 when it could not go on.
     """
     allow_open_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(make_role, sock, serve_first=serve_first))
+        return runner.run(_run(make_role, sock, kafka))
 
 
-async def _run(make_role: MakeRole, sock: socket.socket, *, serve_first: bool) -> int:
+async def _run(make_role: MakeRole, sock: socket.socket, kafka: str) -> int:
     ending = Ending()
     listen_for_signals(asyncio.get_running_loop(), ending.ask)
-    life = _Life(sock, serve_first=serve_first)
+    life = _Life(sock, kafka)
     started = asyncio.create_task(life.begin(make_role, ending.fail), name="start")
     wanted = asyncio.create_task(ending.wait(), name="end")
     await asyncio.wait({started, wanted}, return_when=asyncio.FIRST_COMPLETED)
     if started.done() and started.exception() is None:
         await wanted
     end_within(DRAIN_S_MAX)
-    error = started.exception() if started.done() else None
-    ending.error = ending.error or error
+    ending.error = ending.error or (started.exception() if started.done() else None)
     for task in (started, wanted):
         task.cancel()
     await asyncio.wait({started, wanted})
@@ -105,38 +110,54 @@ async def _run(make_role: MakeRole, sock: socket.socket, *, serve_first: bool) -
         await life.end()
     except Exception as failure:  # noqa: BLE001 - the first reason is the one to tell; this one must not hide it
         ending.error = ending.error or failure
-    return _told(ending, is_unreachable=isinstance(error, KafkaUnavailable))
+    return _told(ending)
 
 
 class _Life:
     """A role and its server, from the first to the last."""
 
-    def __init__(self, sock: socket.socket, *, serve_first: bool) -> None:
-        self._sock = sock
-        self._serve_first = serve_first
+    def __init__(self, sock: socket.socket, kafka: str) -> None:
+        self._address = health.address(sock)
+        self._kafka = kafka
+        self._gate = health.Gate()
+        self._serving = health.Serving(self._gate, sock)
         self._role: Role | None = None
-        self._serving: health.Serving | None = None
+        self._told_at = -math.inf
 
     async def begin(self, make_role: MakeRole, fail: Fail) -> None:
-        self._role, app = await make_role(health.address(self._sock), fail)
-        self._serving = health.Serving(app, self._sock)
-        if self._serve_first:
-            self._serving.start()
-        await self._role.start()
-        if not self._serve_first:
-            self._serving.start()
+        self._serving.start()
+        while True:
+            try:
+                self._role, app = await make_role(self._address, fail)
+                self._gate.show(app)
+                await self._role.start()
+                break
+            except KafkaUnavailable as error:
+                await self._wait(error)
+        self._gate.open()
         logger.info("started")
+
+    async def _wait(self, error: KafkaUnavailable) -> None:
+        """Before the next try, with another role: one that was stopped in the middle of its start is not started again."""
+        why = f"waiting for Kafka at {self._kafka}"
+        self._gate.wait("kafka", f"{why}: {error}")
+        if (now := time.monotonic()) - self._told_at >= WAITING_EVERY_S:
+            self._told_at = now
+            logger.warning("%s: %s", why, error)
+        role, self._role = self._role, None
+        if role is not None:
+            await role.stop()
+        await asyncio.sleep(AGAIN_S)
 
     async def end(self) -> None:
         try:
             if self._role is not None:
                 await self._role.stop()
         finally:
-            if self._serving is not None:
-                await self._serving.stop()
+            await self._serving.stop()
 
 
-def _told(ending: Ending, *, is_unreachable: bool) -> int:
+def _told(ending: Ending) -> int:
     """Say why it ends, in one line where that is enough, and give the exit code."""
     error = ending.error
     if error is None:
@@ -146,7 +167,7 @@ def _told(ending: Ending, *, is_unreachable: bool) -> int:
         logger.error("%s", error)
     else:
         logger.error("unexpected", exc_info=error)
-    return exits.UNREACHABLE if is_unreachable else exits.FAILED
+    return exits.FAILED
 
 
 def allow_open_files() -> None:

@@ -3,42 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
-import time
+from typing import Any
 from urllib.parse import urlsplit
 
 from connectors.kafka.admin import ensure_topics, partitions_of
-from connectors.kafka.errors import KafkaUnavailable, UnknownTopic
+from connectors.kafka.errors import UnknownTopic
 from connectors.kafka.registry import SchemaRegistry
 from livehook.settings import Settings
-from schemas.topics import Topics
 
-KAFKA_START_S_MAX = 60.0
+ADMIN_S_MAX = 10.0  # a question at the start: then the start begins anew; who tells it to end waits for the answer
+READ_S_MAX = 60.0
 ASK_S_MAX = 5.0
-ASK_AGAIN_S = 0.2
 
 
-async def with_existing_partitions(settings: Settings) -> Settings:
+async def as_installed(settings: Settings) -> Settings:
     """
-    The settings with as many partitions as ``mutations`` has already, unless the user says how many there must be.
+    The settings with as many partitions as ``mutations`` has already, unless the user says how many there must be, and as ``slots`` has.
 
-    Waits until Kafka answers: it may be starting, as we are.
-    Raises:  KafkaUnavailable: it did not within a minute.
+    Raises:  KafkaUnavailable.
     """
-    if "partitions" in settings.given:
-        return settings
-    topic = Topics(settings.topic_prefix).mutations.name
-    deadline = time.monotonic() + KAFKA_START_S_MAX
-    while True:
-        try:
-            partitions = await asyncio.to_thread(partitions_of, settings.kafka(), topic, timeout_s=ASK_S_MAX)
-            return dataclasses.replace(settings, partitions=partitions)
-        except UnknownTopic:
-            return settings
-        except KafkaUnavailable:
-            if time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(ASK_AGAIN_S)
+    topics = settings.topics()
+    found: dict[str, Any] = {}
+    for field, spec in (("partitions", topics.mutations), ("slot_count", topics.slots)):
+        if field not in settings.given:
+            with contextlib.suppress(UnknownTopic):
+                found[field] = await asyncio.to_thread(partitions_of, settings.kafka(), spec.name, timeout_s=ASK_S_MAX)
+    return dataclasses.replace(settings, **found)
 
 
 def own_ports(address: str) -> frozenset[int]:
@@ -53,8 +45,8 @@ async def prepare(settings: Settings) -> SchemaRegistry | None:
 
     Raises:  TopicMismatch, KafkaUnavailable, KafkaRefused.
     """
-    topics = Topics(settings.topic_prefix, settings.partitions).fixed()
-    await asyncio.to_thread(ensure_topics, settings.kafka(), topics, replication=settings.replication, timeout_s=KAFKA_START_S_MAX)
+    topics = settings.topics().fixed()
+    await asyncio.to_thread(ensure_topics, settings.kafka(), topics, replication=settings.replication, timeout_s=ADMIN_S_MAX)
     if settings.schema_registry_url is None:
         return None
     schemas = SchemaRegistry(settings.schema_registry_url)

@@ -10,7 +10,7 @@ import ipaddress
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from connectors.kafka.config import KafkaConfig
 from connectors.webhook.egress import Rules, rules
 from schemas.durations import seconds
-from schemas.topics import PARTITIONS_MAX
+from schemas.topics import PARTITIONS_MAX, SLOTS, Topics
 
 PREFIX = "LIVEHOOK_"
 FILE_NAME = "livehook.toml"
@@ -41,6 +41,7 @@ class Settings:
     activity_url: of the database with the activity log; None: SQLite in the role's folder.
     activity_keep, activity_mib_max: how long, and how much of it, is kept.
     egress_allow: networks that may be called although they are private.
+    slot_count:   of ``slots``; cannot be set: as many as there are, or what the way of running wants.
     given:        the names of those that were set somewhere, and are not just defaults.
     """
 
@@ -63,7 +64,12 @@ class Settings:
     egress_allow: tuple[str, ...] = ()
     allow_private: bool = False
     log_level: str = "info"
+    slot_count: int = SLOTS
     given: frozenset[str] = frozenset()
+
+    def topics(self) -> Topics:
+        """The topics of this installation."""
+        return Topics(self.topic_prefix, self.partitions, self.slot_count)
 
     def kafka(self) -> KafkaConfig:
         """
@@ -118,15 +124,15 @@ def load(
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
     found: dict[str, tuple[str, Any]] = {}
-    for setting in fields(Settings):
-        name = PREFIX + setting.name.upper()
+    for setting in _CHECKS:
+        name = PREFIX + setting.upper()
         value = environment.get(name)
-        if setting.name in SECRETS and (path := environment.get(f"{name}_FILE")):
+        if setting in SECRETS and (path := environment.get(f"{name}_FILE")):
             if value:
                 raise BadSettings(f"{name} and {name}_FILE are both set: unset one")
-            found[setting.name] = (f"{name}_FILE", _read_secret(f"{name}_FILE", Path(path)))
+            found[setting] = (f"{name}_FILE", _read_secret(f"{name}_FILE", Path(path)))
         elif value:  # set to nothing is not set: how compose files and shells leave out a variable
-            found[setting.name] = (name, value)
+            found[setting] = (name, value)
     return found
 
 

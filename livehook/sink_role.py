@@ -22,7 +22,6 @@ from livehook.folders import instance_id
 from livehook.process import Fail
 from livehook.roles import own_ports, prepare
 from livehook.settings import Settings
-from schemas.topics import Topics
 
 STOP_S_MAX = 5.0
 ATTEMPTS_S_MAX = 30.0
@@ -40,7 +39,7 @@ class SinkRole:
 
     def __init__(self, settings: Settings, *, folder: Path, address: str, fail: Fail) -> None:
         self._settings = settings
-        self._topics = Topics(settings.topic_prefix, settings.partitions)
+        self._topics = settings.topics()
         self._fail = fail
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)

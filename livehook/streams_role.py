@@ -11,22 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import faust
+from aiokafka.errors import KafkaError as AiokafkaError
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
 from connectors.kafka.admin import topic_ids
 from connectors.kafka.compacted import CompactedReader
 from connectors.kafka.config import KafkaConfig
+from connectors.kafka.errors import KafkaUnavailable
 from connectors.kafka.fetching import Fetcher
 from connectors.kafka.log import KafkaLog
 from connectors.kafka.producer import Producer
 from connectors.kafka.registry import SchemaRegistry
 from livehook import health
 from livehook.folders import instance_id
-from livehook.roles import prepare
+from livehook.roles import ADMIN_S_MAX, READ_S_MAX, prepare
 from livehook.settings import Settings
 from schemas.records import encode_installation
-from schemas.topics import Record, Topics
+from schemas.topics import Record
 from schemas.webhooks import INSTALLATION_KEY, Installation
 from streams import installation
 from streams.agents import DocumentsAgent, MatchingAgent
@@ -36,7 +38,6 @@ from streams.subscriptions import Subscriptions
 
 logger = logging.getLogger(__name__)
 
-KAFKA_TIMEOUT_S = 60.0
 STOP_S = 10.0
 MEASURE_S = 2.0
 
@@ -60,7 +61,7 @@ class StreamsRole:
         self._address = address
         self._fail = fail
         self._new_epoch = new_epoch
-        self._topics = Topics(settings.topic_prefix, settings.partitions)
+        self._topics = settings.topics()
         self._subscriptions = Subscriptions(self._topics)
         self._log = KafkaLog(self._config, self._topics.group_streams)
         self._worker: StreamsWorker | None = None
@@ -111,7 +112,12 @@ class StreamsRole:
             fail=self._fail,
             connection=connection(self._config),
         )
-        await self._worker.start()
+        try:
+            await self._worker.start()
+        except AiokafkaError as error:
+            if error.retriable:
+                raise KafkaUnavailable(f"cannot join the group: {error}") from error
+            raise
         self._measuring = asyncio.create_task(self._measure(), name="measure lag")
 
     async def stop(self) -> None:
@@ -159,7 +165,7 @@ class StreamsRole:
         self._reader = CompactedReader(self._config, self._topics.webhooks.name, hand_over, on_failure=failed)
         self._reader.start()
         # What was handed over before the wait ends is applied before this goes on: the loop takes its calls in order.
-        await self._reader.wait_ready_async(KAFKA_TIMEOUT_S)
+        await self._reader.wait_ready_async(READ_S_MAX)
 
     def _apply(self, key: bytes, value: bytes | None, offset: int) -> None:
         try:
@@ -169,7 +175,7 @@ class StreamsRole:
 
     async def _installation(self) -> Installation:
         mutations, changes = self._topics.mutations.name, self._topics.changes.name
-        ids = await asyncio.to_thread(topic_ids, self._config, [mutations, changes], timeout_s=KAFKA_TIMEOUT_S)
+        ids = await asyncio.to_thread(topic_ids, self._config, [mutations, changes], timeout_s=ADMIN_S_MAX)
         known = self._subscriptions.registry.installation
         found = installation.check(
             known, self._topics, mutations_topic_id=ids[mutations], changes_topic_id=ids[changes], new_epoch=self._new_epoch

@@ -15,7 +15,8 @@ DAY_MS = 86_400_000
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 BATCH_RECORDS_MAX = 500  # what a hop works on at once, of one partition
 BATCH_BYTES_MAX = 8 * 1024 * 1024
-SLOTS = 256
+SLOTS = 256  # at most so many sinks have something to do; a lone broker spends a second at each start on them
+SLOTS_IN_DEV = 16
 PARTITIONS_MAX = 128  # a lane's commit names the last origin of each partition, in 4,095 characters
 DEAD_LETTER_BYTES_MAX = MESSAGE_BYTES_MAX + 1024 * 1024
 
@@ -43,6 +44,7 @@ class Topics(msgspec.Struct, frozen=True):
 
     prefix: str = "livehook."
     partitions: int = 8
+    slot_count: int = SLOTS
 
     @property
     def mutations(self) -> TopicSpec:
@@ -73,7 +75,7 @@ class Topics(msgspec.Struct, frozen=True):
     @property
     def slots(self) -> TopicSpec:
         """Empty partitions that sinks share out among themselves; a lane belongs to who holds its slot."""
-        return self._spec("slots", SLOTS, _deleted(7))
+        return self._spec("slots", self.slot_count, _deleted(7))
 
     def lane(self, webhook: str, partitions: int = 1) -> TopicSpec:
         """The ordered log of one webhook's deliveries."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from faust.tables.manager import TableManager
 from faust.types import TP, EventT
 from mode import CrashingSupervisor
 
@@ -30,6 +31,14 @@ COMMIT_S = 1.0
 IN_FLIGHT_WAIT_S = 8.0  # less than the rebalance timeout: a batch under way is finished before its partition is given away
 
 Fail = Callable[[BaseException], None]
+
+
+class _NoTables(TableManager):
+    """Faust's tables, of which we have none: the stock class waits a second at each start in case some are registered yet."""
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()
 
 
 class StreamsWorker:
@@ -75,6 +84,7 @@ class StreamsWorker:
             topic_disable_leader=True,
             topic_allow_declare=False,
             agent_supervisor=CrashingSupervisor,
+            TableManager=_NoTables,
             consumer_auto_offset_reset="earliest",
             stream_buffer_maxsize=4096,  # never reached: the transport bounds the batches under way
             stream_wait_empty=False,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 STOP_WAIT_S = 10.0
 _ASK_S = 2.0
 _POLL_S = 0.1
+_TELL_EVERY_S = 10.0
 
 Answer = TypeVar("Answer")
 OnRecord = Callable[[bytes, bytes | None, int], None]
@@ -185,11 +187,14 @@ class CompactedReader:
 
     def _asked(self, ask: Callable[[], Answer]) -> Answer | None:
         """What Kafka answers; asked until it does. None: stopped before it did."""
+        told_at = -math.inf
         while not self._stopping.is_set():
             try:
                 return ask()
             except KafkaUnavailable as error:
-                logger.info("waiting for Kafka: %s", error)
+                if (now := time.monotonic()) - told_at >= _TELL_EVERY_S:
+                    told_at = now
+                    logger.info("waiting for Kafka: %s", error)
                 self._stopping.wait(_POLL_S)
         return None
 

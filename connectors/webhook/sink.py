@@ -39,7 +39,7 @@ __all__ = ["Sink", "SinkConfig"]
 
 logger = logging.getLogger(__name__)
 
-START_S_MAX = 60.0
+READ_S_MAX = 60.0
 ENDS_EVERY_S = 5.0
 
 
@@ -109,7 +109,7 @@ class Sink:
         regularly = [self._regularly(self._config.commit_s, self._commit), self._regularly(ENDS_EVERY_S, self._ask_ends)]
         try:
             reader.start()
-            if await self._unless_stopped(reader.wait_ready_async(START_S_MAX)):
+            if await self._unless_stopped(self._read(reader)):
                 self._slots.start()
                 await self._stopping.wait()
         finally:
@@ -121,6 +121,14 @@ class Sink:
             await asyncio.gather(*self._closing)
         if self._failure is not None:
             raise self._failure
+
+    async def _read(self, reader: CompactedReader) -> None:
+        """Until every webhook is known; a Kafka that went away meanwhile is waited for."""
+        while True:
+            try:
+                return await reader.wait_ready_async(READ_S_MAX)
+            except KafkaUnavailable as error:
+                logger.warning("waiting for Kafka: %s", error)
 
     async def _unless_stopped(self, wait: Coroutine[Any, Any, None]) -> bool:
         """Whether the wait has ended before :meth:`stop` was called."""

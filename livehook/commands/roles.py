@@ -14,6 +14,7 @@ from cyclopts import Parameter
 from livehook import exits
 from livehook.folders import locked
 from livehook.settings import BadSettings, Settings, load
+from schemas.topics import SLOTS_IN_DEV
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 PREDECESSOR_S_MAX = 30.0  # a worker that was told to end may still be draining
 ARCHIVE_AFTER_S = 15.0  # by then a broker has been used, and nobody is waiting for a first delivery
 DEV = "LIVEHOOK_DEV"  # set for everything that belongs to a `livehook dev`
-DEV_DEFAULTS = {"partitions": 4, "allow_private": True}
+DEV_DEFAULTS = {"partitions": 4, "slot_count": SLOTS_IN_DEV, "allow_private": True}
 PORTS = {"api": 8080, "streams": 8081, "sink": 8082, "kafka": 9092}
 
 
@@ -92,7 +93,7 @@ def api(*, port: Port = PORTS["api"], serving: Serving = SERVING) -> int:
         role = ApiRole(found, folder=serving.dir, address=address, fail=fail)
         return role, role.app
 
-    return _run(settings, serving, port, make, serve_first=False)
+    return _run(settings, serving, port, make)
 
 
 def streams(*, port: Port = PORTS["streams"], new_epoch: bool = False, serving: Serving = SERVING) -> int:
@@ -138,15 +139,13 @@ def _run(
     serving: Serving,
     port: int,
     make: Callable[[Settings, str, Fail], tuple[Role, ASGIApp]],
-    *,
-    serve_first: bool = True,
 ) -> int:
     """Serve and run a role until it ends; gives the exit code."""
     from livehook import health, process
-    from livehook.roles import with_existing_partitions
+    from livehook.roles import as_installed
 
     async def made(address: str, fail: Fail) -> tuple[Role, ASGIApp]:
-        return make(await with_existing_partitions(settings), address, fail)
+        return make(await as_installed(settings), address, fail)
 
     try:
         sock = health.listen(serving.host, port)
@@ -154,7 +153,7 @@ def _run(
         raise exits.Failed(str(error)) from error
     except OSError as error:
         raise exits.Wrong(f"--host {serving.host}: {error.strerror}") from error
-    return process.run(made, sock, serve_first=serve_first)
+    return process.run(made, sock, kafka=settings.bootstrap_servers)
 
 
 def broker(

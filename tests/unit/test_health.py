@@ -1,10 +1,13 @@
 """Health endpoints and the sockets they stand on."""
 
+import asyncio
 import socket
 
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry, Counter
+from starlette.responses import Response
+from starlette.routing import Route
 
 from livehook import health
 
@@ -60,3 +63,19 @@ def test_the_address_is_one_that_others_can_use(host, expected):
     """A wildcard becomes this machine's name."""
     with health.listen(host, 0, environment={}) as opened:
         assert health.address(opened).startswith(expected)
+
+
+async def test_health_is_answered_at_once_and_the_rest_when_the_role_has_started():
+    """Who calls a role that is being started again waits, and is not refused."""
+    gate = health.Gate()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(gate), base_url="http://127.0.0.1") as role:
+        assert 200 == (await role.get("/livez")).status_code
+        gate.wait("kafka", "waiting for Kafka")
+        assert {"kafka": "waiting for Kafka"} == (await role.get("/readyz")).json()["checks"]
+        gate.show(health.app({"group": lambda: "joining"}, [Route("/lanes", lambda _: Response("lanes"))], CollectorRegistry()))
+        assert {"group": "joining"} == (await role.get("/readyz")).json()["checks"]
+        asked = asyncio.create_task(role.get("/lanes"))
+        await asyncio.sleep(0)
+        assert not asked.done()
+        gate.open()
+        assert "lanes" == (await asked).text

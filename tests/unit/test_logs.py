@@ -57,3 +57,13 @@ def test_fields_named_like_secrets_are_masked(said):
     logging.getLogger("x").info("set", extra={"api_token": "abc"})
 
     assert "****" == said()[0]["api_token"]
+
+
+def test_what_others_say_again_and_again_is_said_once_in_a_while(said):
+    """While a broker is down, aiokafka says so fifty times a second; our own lines all come."""
+    for node in range(50):
+        logging.getLogger("aiokafka.conn").error("Unable connect to node %s", node)
+        logging.getLogger("streams.agents").info("caught up to %d", node)
+
+    assert 1 == sum(entry["logger"] == "aiokafka.conn" for entry in said())
+    assert 50 == sum(entry["logger"] == "streams.agents" for entry in said())

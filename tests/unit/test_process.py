@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 
+import httpx
 import pytest
 
 from livehook.process import PARENT_PIPE
@@ -29,7 +30,7 @@ async def make(address, fail):
     print(address, flush=True)
     return Role(fail), health.app({{}})
 
-sys.exit(process.run(make, health.listen("127.0.0.1", 0)))
+sys.exit(process.run(make, health.listen("127.0.0.1", 0), kafka="127.0.0.1:9"))
 """
 
 
@@ -70,17 +71,39 @@ def test_the_end_of_the_parent_drains():
     ("start", "code", "said"),
     [
         ("raise Fatal('the topic differs')", 1, "the topic differs"),
-        ("raise KafkaUnavailable('nobody answers')", 3, "nobody answers"),
         ("raise ValueError('a fault')", 1, "a fault"),
         ("self.fail(Fatal('not safe'))", 1, "not safe"),
     ],
 )
 def test_what_cannot_go_on_ends_with_its_reason(start, code, said):
-    """1 when it could not go on, 3 when Kafka was not reached at the start; it is stopped in order all the same."""
+    """The role is stopped in order all the same."""
     found, out, err = ended(role(start))
 
     assert (code, "drained") == (found, out[-1])
     assert said in err
+
+
+def test_a_kafka_that_does_not_answer_is_waited_for():
+    """The role in the middle of its start is stopped and another one made; meanwhile health says why, and SIGTERM ends it."""
+    process = role("raise KafkaUnavailable('nobody answers')")
+    address = process.stdout.readline().strip()
+    assert ["drained\n", f"{address}\n"] == [process.stdout.readline(), process.stdout.readline()]
+    live, ready = httpx.get(f"{address}/livez"), httpx.get(f"{address}/readyz")
+    process.send_signal(signal.SIGTERM)
+
+    code, _, err = ended(process)
+    assert (200, 503) == (live.status_code, ready.status_code)
+    assert {"kafka": "waiting for Kafka at 127.0.0.1:9: nobody answers"} == ready.json()["checks"]
+    assert (0, 1) == (code, err.count("waiting for Kafka"))
+
+
+def test_a_role_that_is_still_being_imported_ends_in_order():
+    """The first lines of the program take SIGTERM as an end in order."""
+    code = "import os, signal, sys; sys.argv = ['livehook', 'sink']; from livehook import __main__; "
+    code += "sys.modules['livehook.cli'] = type('', (), {'main': lambda: os.kill(os.getpid(), signal.SIGTERM)}); "
+    code += "import livehook; livehook.cli = sys.modules['livehook.cli']; sys.exit(__main__.main())"
+
+    assert 0 == subprocess.run([sys.executable, "-c", code], check=False, timeout=30).returncode
 
 
 def test_a_start_that_hangs_can_be_ended():
