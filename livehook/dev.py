@@ -27,6 +27,7 @@ from connectors.kafka.errors import EmbeddedKafkaError
 from connectors.kafka.tail import Tail
 from connectors.webhook.testing import Receiver
 from livehook import exits, health
+from livehook.client import tls_for
 from livehook.demonstration import COLLECTION, Demonstration, delivery_line, start_receiver
 from livehook.dev_ports import HOST, Ports, kafka_port, listening, listening_again
 from livehook.exits import Failed
@@ -96,7 +97,9 @@ class _Dev:
         self._end = asyncio.Event()
         token = config.settings.api_token
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
-        self._api = httpx.AsyncClient(base_url=self._addresses["api"], headers=headers, trust_env=False, timeout=30.0)
+        self._api = httpx.AsyncClient(
+            base_url=self._addresses["api"], headers=headers, trust_env=False, timeout=30.0, verify=tls_for("http://")
+        )
         self._receiver_port = receiver_port
         self._receiver: Receiver | None = None
         self._demonstration: Demonstration | None = None

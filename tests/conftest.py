@@ -1,4 +1,4 @@
-"""Fixtures for tests that need a Kafka; the others need none of these."""
+"""Fixtures for tests that need a Kafka, and how many examples the property tests try."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.broker import Broker, BrokerMissing, open_broker, without_broker
+
+# A counterexample of a rule that held yesterday is looked for in every run a little; LIVEHOOK_TEST_EXAMPLES=1000 looks for longer.
+# A busy machine is no reason for a test to fail: no deadline.
+settings.register_profile("livehook", max_examples=int(os.environ.get("LIVEHOOK_TEST_EXAMPLES", "25")), deadline=None)
+settings.load_profile("livehook")
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import json
 import random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import strict_json
@@ -149,7 +149,6 @@ def test_normalising_keeps_the_value_and_is_done_once(value, indent):
 
 
 @given(st.binary(max_size=60))
-@settings(max_examples=300)
 def test_no_bytes_make_decoding_raise_anything_else(data):
     """Anything at all as a mutation is applied, dead or a remove."""
     applied = apply_all([MutationRecord(Position(0, 0), b"c/1", data, 1)], Progress(), lambda _: None, epoch=0, partitions=1)

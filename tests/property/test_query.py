@@ -43,7 +43,7 @@ from tests.property.query_strategies import (
     some,
 )
 
-SETTINGS = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SETTINGS = settings(suppress_health_check=[HealthCheck.too_slow])
 
 
 @SETTINGS
@@ -194,7 +194,7 @@ WORDS = """
 words = st.sampled_from(WORDS.split())
 
 
-@settings(SETTINGS, max_examples=300)
+@settings(SETTINGS, max_examples=3 * SETTINGS.max_examples)
 @given(st.one_of(st.lists(words, max_size=25).map(" ".join), st.lists(words, max_size=12).map("".join), st.text(max_size=60)), documents)
 @example("'\ud800'", {})
 @example("a[?" * 100, {})
@@ -217,7 +217,7 @@ def attempt(text: str) -> tuple[Query | None, QueryError | None]:
         return None, error
 
 
-@settings(SETTINGS, max_examples=200)
+@settings(SETTINGS, max_examples=2 * SETTINGS.max_examples)
 @given(
     st.lists(st.sampled_from([*"ab01.*+?|()[]{}^$\\-,:=!<>#% _", "(?:", "(?<n>", "\\d", "\\s", "\\S", "\\u{1F600}", "\\x41", "[^", "{2}"])),
     st.text(max_size=20),
