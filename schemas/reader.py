@@ -90,7 +90,9 @@ class Reader:
         """A whole number from ``low`` to ``high``."""
 
         def check(value: Any) -> int:
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ValueError(f"is {shown(value)}, must be a whole number from {low} to {high}")
+            if not low <= value <= high:
                 raise ValueError(f"is {shown(value)}, must be {low} to {high}")
             return value
 
@@ -100,7 +102,9 @@ class Reader:
         """A number from ``low`` to ``high``."""
 
         def check(value: Any) -> float:
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ValueError(f"is {shown(value)}, must be a number from {low:,.10g} to {high:,.10g}")
+            if not low <= value <= high:
                 raise ValueError(f"is {shown(value)}, must be {low:,.10g} to {high:,.10g}")
             return value
 

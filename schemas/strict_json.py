@@ -49,7 +49,7 @@ def read(data: bytes) -> tuple[Any, bytes]:
         value = _decode(data)
         normal = msgspec.json.format(data, indent=-1)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise NotStrict(_why(error)) from error
+        raise NotStrict(reason(error, data)) from error
     # Without white space each key ends in `":`, so a count of these that equals the names found proves that no key came twice.
     # Strings may hold the same two signs: then, and only then, the slow look decides.
     if _names(value, DEPTH_MAX - 1) != normal.count(b'":'):
@@ -118,11 +118,28 @@ def _refuse_duplicates(data: bytes) -> None:
     json.loads(data, object_pairs_hook=once, parse_int=str)
 
 
-def _why(error: Exception) -> str:
+def reason(error: Exception, data: bytes) -> str:
+    """
+    Why ``data`` is no strict JSON, for people.
+
+    Args:  error: what msgspec raised; of a lone surrogate it says that the data end too early, or where the other half is missing.
+    """
     if isinstance(error, UnicodeDecodeError):
         return "it is not UTF-8"
     if isinstance(error, RecursionError):
         return f"it is nested deeper than {DEPTH_MAX} levels"
     if isinstance(error, msgspec.ValidationError):
         return "a number is beyond the range of a double"
-    return str(error).removeprefix("JSON is malformed: ")
+    text = str(error).removeprefix("JSON is malformed: ")
+    if ("truncated" in text or "surrogate" in text) and _is_lax_json(data):
+        return r"a string holds half of a surrogate pair (\ud800 to \udfff)"
+    return "it ends too early" if "truncated" in text else text
+
+
+def _is_lax_json(data: bytes) -> bool:
+    """Whether it is JSON where lone surrogates are let pass."""
+    try:
+        json.loads(data, parse_int=str)
+    except (ValueError, RecursionError):
+        return False
+    return True

@@ -46,7 +46,10 @@ def check_url(value: Any, check_target: TargetCheck, *, allow_private: bool) -> 
         raise ValueError("has a space, a control character or a sign beyond ASCII: percent-encode it")
     if "{{" in text:
         raise ValueError(not_available("a URL with {{…}}"))
-    parts = urlsplit(text)  # ValueError: an IPv6 address without its bracket
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise ValueError("has an IPv6 address that is none, or without its brackets") from error
     schemes = ("https", "http") if allow_private else ("https",)
     if parts.scheme not in schemes:
         raise ValueError("must begin with https://, or http:// where private targets are allowed (ALLOW_PRIVATE)")
@@ -61,11 +64,18 @@ def check_url(value: Any, check_target: TargetCheck, *, allow_private: bool) -> 
 def _check_host(parts: SplitResult, check_target: TargetCheck) -> None:
     if not parts.hostname or not re.fullmatch(r"[a-z0-9_.-]+|[0-9a-f:.]+(%[\w.-]+)?", parts.hostname):
         raise ValueError("has no host name that could be called")
-    port = parts.port if parts.port is not None else {"https": 443, "http": 80}[parts.scheme]  # ValueError: it is no port
+    port = _port(parts)
     if port not in (80, 443) and port < 1024:
         raise ValueError(f"has port {port}, must be 80, 443 or from 1024")
     if (why := check_target(parts.hostname, port)) is not None:
         raise ValueError(why)
+
+
+def _port(parts: SplitResult) -> int:
+    try:
+        return {"https": 443, "http": 80}[parts.scheme] if parts.port is None else parts.port
+    except ValueError:
+        raise ValueError(f"has the port {shown(parts.netloc.rpartition(':')[2])}, must be 80, 443 or a number from 1024 to 65535") from None
 
 
 def read_auth(reader: Reader) -> dict[str, Any]:

@@ -132,7 +132,7 @@ def split_documents(body: bytes, *, ndjson: bool) -> tuple[Sequence[bytes], bool
             raise _too_many() from None
         raise invalid_field(f"[{_seen.count}].", "must be an object") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Problem("malformed", f"the body is no JSON: {error}") from error
+        raise Problem("malformed", f"the body is no JSON: {strict_json.reason(error, body)}") from error
 
 
 class _Seen(threading.local):
@@ -237,7 +237,9 @@ def _named(request: Request) -> tuple[str, Any]:
     _, _, _, collection, _, *rest = request.scope["raw_path"].split(b"/")
     try:
         name = check_collection(unquote_to_bytes(collection).decode())
-    except (BadKey, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise invalid_field("collection", "is not UTF-8 once it is percent-decoded") from error
+    except BadKey as error:
         raise invalid_field("collection", str(error)) from error
     if not rest:
         return name, None
@@ -247,6 +249,8 @@ def _named(request: Request) -> tuple[str, Any]:
         id_text(id_)
     except UnicodeDecodeError as error:
         raise invalid_field("id", "is not UTF-8 once it is percent-decoded") from error
-    except (BadKey, strict_json.NotStrict) as error:
+    except strict_json.NotStrict as error:
+        raise invalid_field("id", f"begins with {{ and is no JSON object: {error}") from error
+    except BadKey as error:
         raise invalid_field("id", str(error)) from error
     return name, id_

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from cyclopts import Parameter
 
-from livehook.exits import Failed, Wrong
+from livehook.exits import Wrong
 from schemas import strict_json
 
 INPUT_BYTES_MAX = 1024 * 1024 * 1024
@@ -78,7 +78,7 @@ def read_input(text: str) -> bytes:
     """
     The bytes that an argument stands for: itself, the file after ``@``, or stdin for ``-``.
 
-    Raises:  Failed: it cannot be read. Wrong: it is larger than 1 GiB.
+    Raises:  Wrong: it cannot be read, or is larger than 1 GiB.
     """
     if text == "-":
         data = sys.stdin.buffer.read(INPUT_BYTES_MAX + 1)
@@ -87,7 +87,7 @@ def read_input(text: str) -> bytes:
             with Path(text[1:]).open("rb") as file:
                 data = file.read(INPUT_BYTES_MAX + 1)
         except OSError as error:
-            raise Failed(f"{text[1:]} cannot be read: {error.strerror}") from error
+            raise Wrong(f"{text[1:]} cannot be read: {error.strerror}") from error
     else:
         data = text.encode(errors="surrogateescape")
     if len(data) > INPUT_BYTES_MAX:

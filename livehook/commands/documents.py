@@ -14,9 +14,11 @@ from cyclopts import Parameter
 from livehook.client import Client, ProblemAnswer
 from livehook.commands.common import REMOTE, Remote, read_input
 from livehook.exits import Wrong
+from schemas import strict_json
 
 BATCH_DOCUMENTS = 10_000
 BATCH_BYTES = 16 * 1024 * 1024
+JSON = "application/json"
 NDJSON = "application/x-ndjson"
 
 Value = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
@@ -78,7 +80,7 @@ def split_documents(data: bytes) -> list[bytes]:
             return [_checked(line, number) for number, line in enumerate(lines, start=1)]
         return [msgspec.json.format(text, indent=-1)]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Wrong(f"the input is no JSON: {error}") from error
+        raise Wrong(f"the input is no JSON: {strict_json.reason(error, text)}") from error
 
 
 _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -97,7 +99,7 @@ def _checked(line: bytes, number: int) -> bytes:
     try:
         _decode_any(line)
     except msgspec.MsgspecError as error:
-        raise Wrong(f"line {number} is no JSON: {error}") from error
+        raise Wrong(f"line {number} is no JSON: {strict_json.reason(error, line)}") from error
     return line.strip()
 
 
@@ -115,7 +117,8 @@ def batches(documents: Sequence[bytes]) -> Iterator[tuple[int, Sequence[bytes]]]
 def _send(client: Client, collection: str, batch: Sequence[bytes], start: int) -> list[Any]:
     try:
         path = f"/v1/collections/{quote(collection, safe='')}/documents"
-        answer = client.call("POST", path, content=b"\n".join(batch), content_type=NDJSON)
+        # A single document is sent as such: errors then name its fields without a place.
+        answer = client.call("POST", path, content=b"\n".join(batch), content_type=JSON if len(batch) == 1 else NDJSON)
     except ProblemAnswer as problem:
         if not start:
             raise

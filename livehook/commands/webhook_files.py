@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from livehook.exits import Failed, Wrong
+from livehook.exits import Wrong
 from schemas import strict_json
 from schemas.masking import name_secrets
 from schemas.webhook_json import ANSWERED_ONLY, spec_json
@@ -48,7 +48,7 @@ def read(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, d
     """
     The webhooks of a file, a folder of files, or stdin (``-``), by name.
 
-    Raises:  Wrong: it is no webhook file, a variable is not set, a name is missing or there twice. Failed: it cannot be read.
+    Raises:  Wrong: it cannot be read, is no webhook file or holds no webhook, a variable is not set, a name is missing or there twice.
     """
     found: dict[str, dict[str, Any]] = {}
     for source, content in _contents(path):
@@ -62,6 +62,9 @@ def read(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, d
             if name in found:
                 raise Wrong(f"{source}: the webhook {name} is there twice")
             found[str(name)] = filled
+    if not found:  # most likely the wrong folder, and with --prune every webhook would be deleted
+        where = "stdin" if str(path) == "-" else path
+        raise Wrong(f"{where} holds no webhook: give a YAML or JSON file with one, or a folder of such files")
     return found
 
 
@@ -75,7 +78,7 @@ def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
             with file.open("rb") as opened:
                 yield str(file), opened.read(FILE_BYTES_MAX)
     except OSError as error:
-        raise Failed(f"{path} cannot be read: {error.strerror}") from error
+        raise Wrong(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _webhooks(source: str, content: bytes) -> list[dict[str, Any]]:

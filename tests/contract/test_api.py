@@ -87,6 +87,20 @@ class TestDocuments:
         """Accepted, as nothing."""
         assert {"accepted": 0, "ids": []} == (await api.post(DOCUMENTS, json=[])).json()
 
+    @pytest.mark.parametrize(
+        ("path", "message"),
+        [
+            ("people/documents/%ff", "id is not UTF-8 once it is percent-decoded"),
+            ("people/documents/%7B", "id begins with { and is no JSON object: it ends too early"),
+            ("pe%ffople/documents/1", "collection is not UTF-8 once it is percent-decoded"),
+        ],
+    )
+    async def test_a_path_that_cannot_be_read_names_its_part(self, api, path, message):
+        """And says what is wrong with it."""
+        answer = await api.patch(f"/v1/collections/{path}", json={})
+
+        assert (422, message) == (answer.status_code, answer.json()["detail"])
+
     async def test_a_gzip_body_is_unpacked(self, api):
         """Content-Encoding: gzip."""
         headers = {"content-type": "application/json", "content-encoding": "gzip"}

@@ -76,6 +76,12 @@ def adults(run):
 
 
 class TestPut:
+    def test_an_error_names_the_field_of_a_single_document_without_a_place(self, run):
+        """There is one document; and with --output json the problem is JSON too, on stderr."""
+        assert "Invalid document:\n_id is 1, must be a string or an object\n" == run("put", "people", '{"_id": 1}')[2]
+        code, out, err = run("put", "people", '{"_id": 1}', "--output", "json")
+        assert (2, "", [{"field": "_id", "message": "is 1, must be a string or an object"}]) == (code, out, json.loads(err)["errors"])
+
     """``livehook put`` and ``livehook remove``."""
 
     @pytest.mark.parametrize(
@@ -101,7 +107,7 @@ class TestPut:
 
     def test_a_missing_file_fails(self, run):
         """1."""
-        assert (1, "", "absent.json cannot be read: No such file or directory\n") == run("put", "people", "@absent.json")
+        assert (2, "", "absent.json cannot be read: No such file or directory\n") == run("put", "people", "@absent.json")
 
     @pytest.mark.parametrize("data", ["{", "", '{"_id": "a"}\n{"b"', "nonsense"])
     def test_what_is_no_json_is_wrong_input(self, run, data):
@@ -181,6 +187,21 @@ class TestWebhook:
 
 
 class TestFiles:
+    @pytest.mark.parametrize("arguments", [("folder",), ("folder", "--prune"), ("empty.yaml", "--prune"), ("-",)])
+    def test_nothing_to_apply_is_refused(self, run, adults, tmp_path, arguments):
+        """It is most likely the wrong folder, and --prune would delete everything."""
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "empty.yaml").write_text("# later\n")
+        code, out, err = run("webhook", "apply", "-f", *arguments)
+
+        where = "stdin" if arguments[0] == "-" else arguments[0]
+        assert (2, "", f"{where} holds no webhook: give a YAML or JSON file with one, or a folder of such files\n") == (code, out, err)
+        assert 0 == run("webhook", "show", adults)[0]
+
+    def test_a_file_that_is_not_there_is_wrong_use(self, run):
+        """Asked in the same way again, it fails again."""
+        assert (2, "", "absent.yaml cannot be read: No such file or directory\n") == run("webhook", "apply", "-f", "absent.yaml")
+
     """``livehook webhook apply`` and ``export``."""
 
     def test_apply_makes_changes_and_leaves_alone(self, run, adults, tmp_path):

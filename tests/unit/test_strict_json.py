@@ -95,3 +95,20 @@ def test_documents_are_equal_when_their_values_are(one, other, same):
     """Numbers by value, booleans never as numbers, keys in any order."""
     assert same is strict_json.equal(one, other)
     assert same is strict_json.equal(other, one)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b'{"a":"\\ud800"}', r"a string holds half of a surrogate pair (\ud800 to \udfff)"),
+        (b'{"\\udc00x":1}', r"a string holds half of a surrogate pair (\ud800 to \udfff)"),
+        (b'{"a":"\\ud800', "it ends too early"),
+        (b'{"a":1', "it ends too early"),
+        (b'{"a":1} x', "trailing characters (byte 9)"),
+    ],
+)
+def test_a_refusal_says_what_is_wrong(data, why):
+    """Half of a surrogate pair and an early end are told apart."""
+    with pytest.raises(NotStrict) as refused:
+        strict_json.decode(data)
+    assert why == str(refused.value)
