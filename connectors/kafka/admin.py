@@ -231,7 +231,11 @@ class _Asking:
         request = {TopicPartition(topic, partition): which for topic, partition in partitions}
         found = {}
         for key, future in self.client.list_offsets(request, **self.limits()).items() if request else ():
-            found[key.topic, key.partition] = int(self.one(f"read the offsets of {key.topic}/{key.partition}", future).offset)
+            doing = f"read the offsets of {key.topic}/{key.partition}"
+            offset = int(self.one(doing, future).offset)
+            if offset < 0:  # while a leader moves, librdkafka may answer without having heard of one
+                raise KafkaUnavailable(f"cannot {doing}: there is no leader yet")
+            found[key.topic, key.partition] = offset
         return found
 
 
