@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from connectors.kafka.admin import partitions_of
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.errors import KafkaUnavailable, UnknownTopic
+from connectors.kafka.history import TopicHistory
 from connectors.kafka.producer import Producer
 from connectors.webhook.attempts import attempt_record
 from connectors.webhook.dial import Dialler, Refusals
@@ -153,6 +154,7 @@ class ApiRole:
             recent=self._recent,
             resends=Resends(**shared, new_id=new_replay_id),
             redrives=Redrives(**shared, logs=logs, new_token=new_replay_id),
+            history=TopicHistory(self._config, self._topics.changes.name),
             test_call=self._test,
             checks=self._checks(),
             health={"kafka": self._ping.check},

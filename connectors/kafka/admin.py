@@ -125,6 +125,13 @@ def offsets(config: KafkaConfig, partitions: Iterable[Partition], *, timeout_s: 
     return {partition: Offsets(starts[partition], ends[partition]) for partition in wanted}
 
 
+def offsets_at(config: KafkaConfig, partitions: Iterable[Partition], time_ms: int, *, timeout_s: float) -> dict[Partition, int]:
+    """The first offset of each partition whose record is of that time (ms since 1970) or later; partitions without one are left out."""
+    asking, wanted = _Asking(config, timeout_s), list(partitions)
+    found = asking.again_until(lambda: asking.list_offsets(wanted, OffsetSpec.for_timestamp(time_ms)))
+    return {partition: offset for partition, offset in found.items() if offset >= 0}
+
+
 def group_client_ids(config: KafkaConfig, group: str, *, timeout_s: float) -> list[str]:
     """The ``client.id`` of each member that the group has now, in any order; none when nobody ever joined."""
     asking = _Asking(config, timeout_s)

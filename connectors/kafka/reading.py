@@ -23,7 +23,7 @@ BATCH_MAX = 500
 QUEUED_KIB_MAX = 16 * 1024
 FETCH_BYTES_MAX = 4 * 1024 * 1024
 _POLL_S = 0.1
-_SETTINGS: dict[str, str | int | float | bool] = {
+SETTINGS: dict[str, str | int | float | bool] = {
     "group.id": "livehook.unused",  # librdkafka wants one; nobody joins it and nothing is committed to it
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -49,7 +49,7 @@ class PartitionReader:
         """``from_offset`` must not be below the log's start."""
         self.position = from_offset
         self._where = f"{topic}/{partition}"
-        self._consumer = Consumer(config.librdkafka() | _SETTINGS, logger=librdkafka_logger("reader"))
+        self._consumer = Consumer(config.librdkafka() | SETTINGS, logger=librdkafka_logger("reader"))
         self._consumer.assign([TopicPartition(topic, partition, from_offset)])
 
     def read(self, timeout_s: float) -> list[Message]:

@@ -13,12 +13,13 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from connectors.activity.recent import Recent
 from connectors.activity.store import Activity
 from livehook import __version__, health
-from livehook.api import openapi, overview, problems, query
+from livehook.api import openapi, overview, problems
 from livehook.api.attempts import Attempts
 from livehook.api.dead_letters import DeadLetters
 from livehook.api.documents import Documents
 from livehook.api.guard import Guard
-from livehook.api.ports import Overview, Producer, TestCall
+from livehook.api.ports import History, Overview, Producer, TestCall
+from livehook.api.query import Queries
 from livehook.api.redrive import Redrives
 from livehook.api.register import Register
 from livehook.api.resend import Resends
@@ -42,6 +43,7 @@ class Services(msgspec.Struct, frozen=True):
     recent: Recent
     resends: Resends
     redrives: Redrives
+    history: History
     test_call: TestCall
     checks: Checks
     health: health.Checks
@@ -62,7 +64,7 @@ def create_app(services: Services) -> FastAPI:
     app.include_router(Attempts(services.activity, services.recent, services.resends, services.now_us).router())
     app.include_router(DeadLetters(services.activity, services.redrives, services.now_us).router())
     app.include_router(overview.router(services.overview))
-    app.include_router(query.router())
+    app.include_router(Queries(services.history, services.now_us).router())
     app.router.routes += health.routes(services.health, services.metrics)
     _describe(app)
     return app

@@ -146,6 +146,42 @@ GET_LETTER = _endpoint(_OBJECT, "not-found", "unavailable")
 DELETE_LETTER = _endpoint(None, "not-found", *_WRITE)
 REDRIVE = _endpoint(_REDRIVEN, "not-found", "conflict", *_WRITE, status=202)
 REDRIVE_MANY = _endpoint(_REDRIVEN, *_BODY, *_WRITE, body=_filters(_LETTER_FILTERS, cursor=_STRING), status=202)
+_QUERY = {"query": {"type": "string"}, "args": _OBJECT}
+EXPLAIN_QUERY = _endpoint(
+    {
+        "type": "object",
+        "properties": {
+            "result": {"type": ["boolean", "null"]},
+            "event": {"enum": ["create", "enter", "update", "leave", None]},
+            "tree": {"type": "object", "properties": {"text": {"type": "string"}, "value": {}, "children": {"type": "array"}}},
+            "index": {"type": "object", "properties": {"found": {"type": "boolean"}, "by": {"type": ["string", "null"]}}},
+        },
+    },
+    *_BODY,
+    body={"type": "object", "required": ["query", "doc"], "properties": {**_QUERY, "doc": _OBJECT, "old": _OBJECT}},
+)
+DRY_RUN_QUERY = _endpoint(
+    {
+        "type": "object",
+        "properties": {
+            "scanned": {"type": "integer"},
+            "matches": {"type": "object", "additionalProperties": {"type": "integer"}},
+            "examples": {"type": "array", "items": _OBJECT, "maxItems": 10},
+        },
+    },
+    *_BODY,
+    *_WRITE,
+    body={
+        "type": "object",
+        "required": ["query", "collection"],
+        "properties": {
+            **_QUERY,
+            "collection": {"type": "string"},
+            "since": {"type": "string", "default": "24h"},
+            "until": {"type": "string"},
+        },
+    },
+)
 LIST_LANES = _endpoint({"type": "object", "properties": {"items": {"type": "array", "items": _OBJECT}}}, "unavailable")
 STATUS = _endpoint(_OBJECT, "unavailable")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -89,6 +89,14 @@ class Overview(Protocol):
 
     async def workers(self) -> Sequence[Mapping[str, Any]]:
         """The processes: ``{"role", "worker", "status", "checks"}``."""
+        ...
+
+
+class History(Protocol):
+    """The changes that are kept. Raises KafkaUnavailable, KafkaRefused."""
+
+    def values(self, since_us: int, until_us: int | None) -> Iterator[Sequence[bytes]]:
+        """The records of ``changes`` between two times, µs since 1970; None: to the present end. Blocks; in batches that may be empty."""
         ...
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from livehook.api.register import Register
 from livehook.api.resend import Resends
 from livehook.checks import check_query
 from schemas.attempts import Attempt, Exchanged, Outcome
+from schemas.changes import Change
 from schemas.keys import partition_of
-from schemas.records import encode_status
+from schemas.records import encode_change, encode_status
 from schemas.registry import Registry
 from schemas.topics import Record, Topics, TopicSpec
 from schemas.webhook_validation import Checks
@@ -44,6 +45,7 @@ class FakeKafka:
         self.log: dict[tuple[str, int], list[Record]] = {}
         self.lanes: set[str] = set()
         self.calls: list[str] = []
+        self.history = FakeHistory()
         self.is_down = False
         self.fail_after: int | None = None
         self._names: set[str] = set()
@@ -130,6 +132,19 @@ class FakeOverview:
         return []
 
 
+class FakeHistory:
+    """Changes in memory, each with the time of its record, µs since 1970."""
+
+    def __init__(self) -> None:
+        self.changes: list[tuple[int, Change]] = []
+
+    def values(self, since_us: int, until_us: int | None) -> Iterator[list[bytes]]:
+        """See :class:`livehook.api.ports.History`."""
+        for at_us, change in self.changes:
+            if at_us >= since_us and (until_us is None or at_us < until_us):
+                yield [encode_change(change)]
+
+
 async def fake_test_call(revision: WebhookRevision, doc: Mapping[str, Any], old: Mapping[str, Any] | None) -> Attempt:
     """A receiver that answered 204."""
     return Attempt(
@@ -183,6 +198,7 @@ def fake_services(kafka: FakeKafka, *, allow_private: bool = True, is_loopback: 
         recent=kafka.fed.recent,
         resends=Resends(**shared, new_id=lambda: f"rpl_{next(replays)}"),
         redrives=Redrives(**shared, logs=kafka, new_token=lambda: f"token-{next(replays)}"),
+        history=kafka.history,
         test_call=fake_test_call,
         checks=Checks(check_query, lambda host, port: None, allow_private=allow_private),
         health={"kafka": lambda: "the broker does not answer" if kafka.is_down else "ok"},

@@ -102,8 +102,12 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
+def printable(text: str) -> str:
+    """A text on one line, without terminal codes out of somebody's data."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
 def cell(value: Any) -> str:
     """A value on one line, short."""
-    text = "-" if value is None else " ".join(str(value).split())
-    text = "".join(char if char.isprintable() else "?" for char in text)  # no terminal codes out of somebody's data
+    text = "-" if value is None else printable(" ".join(str(value).split()))
     return text if len(text) <= CELL_CHARS_MAX else f"{text[: CELL_CHARS_MAX - 1]}…"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import msgspec
@@ -14,6 +14,7 @@ from cyclopts import Parameter
 from livehook.client import Client, ProblemAnswer
 from livehook.commands.common import REMOTE, Remote, read_input
 from livehook.exits import Wrong
+from livehook.progress import Progress
 from schemas import strict_json
 
 BATCH_DOCUMENTS = 10_000
@@ -39,7 +40,8 @@ def put(collection: str, data: Value = None, /, *, remote: Remote = REMOTE) -> N
         raise Wrong("there is nothing to put: give JSON, @FILE, or - for stdin")
     documents = split_documents(read_input(data or "-"))
     ids: list[Any] = []
-    with Client(remote.api, config=remote.config, as_json=remote.is_json) as client, _Progress(len(documents)) as progress:
+    bar = Progress("documents", len(documents), shown=len(documents) > BATCH_DOCUMENTS)
+    with Client(remote.api, config=remote.config, as_json=remote.is_json) as client, bar as progress:
         for start, batch in batches(documents):
             ids += _send(client, collection, batch, start)
             progress.advance(len(batch))
@@ -127,30 +129,3 @@ def _send(client: Client, collection: str, batch: Sequence[bytes], start: int) -
         problem.args = (f"{message}\n{start} documents before that batch were accepted",)
         raise
     return list(answer["ids"])
-
-
-class _Progress:
-    """A progress bar on a terminal; nothing elsewhere."""
-
-    def __init__(self, total: int) -> None:
-        self._bar: Any = None
-        self._task: Any = None
-        if sys.stderr.isatty() and total > BATCH_DOCUMENTS:
-            from rich.console import Console
-            from rich.progress import Progress
-
-            self._bar = Progress(console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task("documents", total=total)
-
-    def advance(self, count: int) -> None:
-        if self._bar is not None:
-            self._bar.advance(self._task, count)
-
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()

@@ -5,6 +5,7 @@ import io
 import json
 import sys
 import threading
+import time
 
 import pytest
 import yaml
@@ -12,6 +13,8 @@ import yaml
 from livehook import cli, health
 from livehook.api.app import create_app
 from livehook.api.testing import FakeKafka, fake_services
+from schemas.changes import Change
+from schemas.positions import Origin
 from schemas.topics import Topics
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -298,6 +301,84 @@ class TestQuery:
         """Nothing is called."""
         monkeypatch.setenv("LIVEHOOK_API", DOWN)
         assert 0 == run("query", "check", "true")[0]
+
+
+class TestExplain:
+    """``livehook query explain``."""
+
+    def test_every_part_has_its_value(self, run):
+        """Each part on a line, further in than what it is a part of; then the event, and what the index found."""
+        doc = '{"age": 31, "name": "Frank"}'
+        code, out, err = run("query", "explain", "age >= :min && name == 'Frank'", "--doc", doc, "--old", "{}", "--args", '{"min": 18}')
+
+        assert (0, "") == (code, err)
+        assert [
+            "age >= 18 AND name = 'Frank'  ->  true",
+            "  age >= 18  ->  true",
+            "    age  ->  31",
+            "  name = 'Frank'  ->  true",
+            '    name  ->  "Frank"',
+            "",
+            "result  true",
+            "event   enter",
+            "index   found by name = 'Frank'",
+        ] == out.splitlines()
+
+    @pytest.mark.parametrize(
+        ("query", "last"),
+        [("a = 1", "index   not found: nothing that the query needs is in the document"), ("a + 1 = 2", "index   asked of every change: ")],
+    )
+    def test_it_says_when_the_index_is_no_help(self, run, query, last):
+        """Not found, or always asked."""
+        assert run("query", "explain", query, "--doc", '{"b": 1}')[1].splitlines()[-1].startswith(last)
+
+    def test_json(self, run, monkeypatch):
+        """As the API answers, without it."""
+        monkeypatch.setenv("LIVEHOOK_API", DOWN)
+        found = json.loads(run("query", "explain", "a", "--doc", '{"a": true}', "--output", "json")[1])
+
+        tree = {"text": "a", "value": True, "children": []}
+        assert {"result": True, "event": "create", "tree": tree, "index": {"found": True, "by": "a = true"}} == found
+
+    @pytest.mark.parametrize("arguments", [["a =", "--doc", "{}"], ["a", "--doc", "["], ["a"], ["a", "--doc", "{}", "--old", "1"]])
+    def test_wrong_input(self, run, arguments):
+        """2."""
+        assert 2 == run("query", "explain", *arguments)[0]
+
+
+class TestDryRun:
+    """``livehook query dry-run``."""
+
+    def test_history_is_counted(self, run, kafka):
+        """By event, in slices of time that leave out nothing; the first bodies as they would be sent."""
+        now_us = time.time_ns() // 1_000
+        kafka.history.changes = [
+            (now_us - ago_s * 1_000_000, change(new=b'{"_id":"%d","age":31}' % ago_s)) for ago_s in (90_000, 86_000, 4_000, 1)
+        ]
+        code, out, err = run("query", "dry-run", "age >= 18", "--collection", "people")
+
+        assert (0, "") == (code, err)
+        assert ["3 changes looked at", "create             3"] == out.splitlines()[:2]
+        assert ["86000", "4000", "1"] == [json.loads(line)["change"]["newValue"]["_id"] for line in out.splitlines()[-3:]]
+
+    def test_json(self, run, kafka):
+        """One object, as the API answers."""
+        kafka.history.changes = []
+        found = json.loads(run("query", "dry-run", "true", "--collection", "people", "--since", "5m", "--output", "json")[1])
+
+        assert {"scanned": 0, "matches": dict.fromkeys(["create", "enter", "update", "leave", "remove"], 0), "examples": []} == found
+
+    @pytest.mark.parametrize(
+        "arguments", [["age >=", "--collection", "people"], ["true", "--collection", "9"], ["true", "--collection", "c", "--since", "soon"]]
+    )
+    def test_wrong_input(self, run, arguments):
+        """2."""
+        assert 2 == run("query", "dry-run", *arguments)[0]
+
+
+def change(*, old=None, new=None):
+    """A change of a person."""
+    return Change("people", "1", 1, 1, old, new, Origin(0, 0, 0), 0)
 
 
 class TestUse:
