@@ -29,6 +29,7 @@ class Reason(StrEnum):
     CONFLICT = "conflict"
     EXHAUSTED = "exhausted"
     TEMPLATE = "template"
+    EXPIRED = "expired"
 
 
 class BadRecord(LivehookError):

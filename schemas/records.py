@@ -18,6 +18,8 @@ from schemas.codec import SINGLE_OBJECT, WIRE_FORMAT, Schema, SchemaById, decode
 from schemas.deliveries import Delivery, Match
 from schemas.errors import BadRecord, Reason
 from schemas.mutations import Mark, Mutation, from_fields, removal
+from schemas.notices import Notice, NoticeKind
+from schemas.parked import Down, Parked
 from schemas.positions import Origin
 from schemas.resends import RESEND
 from schemas.webhooks import Installation, Secret, State, WebhookRevision, WebhookSince, WebhookSpec, WebhookStatus
@@ -32,7 +34,10 @@ REVISION = Schema("webhook_revision")
 SINCE = Schema("webhook_since")
 STATUS = Schema("webhook_status")
 INSTALLATION = Schema("installation")
-ALL = (MUTATION, MARK, PASSED_MARK, CHANGE, DELIVERY, ATTEMPT, REVISION, SINCE, STATUS, INSTALLATION, RESEND)
+PARKED = Schema("parked")
+DOWN = Schema("down")
+NOTICE = Schema("notice")
+ALL = (MUTATION, MARK, PASSED_MARK, CHANGE, DELIVERY, ATTEMPT, REVISION, SINCE, STATUS, INSTALLATION, PARKED, RESEND, PARKED, DOWN, NOTICE)
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -234,6 +239,66 @@ def decode_attempt(value: bytes) -> Attempt:
         record["nextAttemptUs"],
         record["test"],
         record["replay"],
+    )
+
+
+def encode_parked(record: Parked | Down) -> bytes:
+    """One record of ``parked``."""
+    if isinstance(record, Down):
+        return encode(DOWN, {"webhookUid": record.webhook_uid, "sinceUs": record.since_us})
+    return encode(
+        PARKED,
+        {
+            "webhookUid": record.webhook_uid,
+            "partition": record.partition,
+            "offset": record.offset,
+            "document": record.document,
+            "attempt": record.attempt,
+            "dueUs": record.due_us,
+        },
+    )
+
+
+def decode_parked(value: bytes) -> Parked | Down:
+    """One record of ``parked``."""
+    if DOWN.writer(value):
+        down = decode(DOWN, value)
+        return Down(down["webhookUid"], down["sinceUs"])
+    record = decode(PARKED, value)
+    return Parked(record["webhookUid"], record["partition"], record["offset"], record["document"], record["attempt"], record["dueUs"])
+
+
+def encode_notice(notice: Notice) -> bytes:
+    """One record of ``attempts`` that is no attempt."""
+    return encode(
+        NOTICE,
+        {
+            "id": notice.id,
+            "kind": notice.kind.value,
+            "webhook": notice.webhook,
+            "atUs": notice.at_us,
+            "detail": notice.detail,
+            "document": notice.document,
+            "deliveryId": notice.delivery_id,
+            "offset": notice.offset,
+        },
+    )
+
+
+def decode_activity(value: bytes) -> Attempt | Notice:
+    """One record of ``attempts``, whichever it is."""
+    if not NOTICE.writer(value):
+        return decode_attempt(value)
+    record = decode(NOTICE, value)
+    return Notice(
+        record["id"],
+        _member(NoticeKind, record["kind"]),
+        record["webhook"],
+        record["atUs"],
+        record["detail"],
+        record["document"],
+        record["deliveryId"],
+        record["offset"],
     )
 
 

@@ -67,6 +67,11 @@ class Topics(msgspec.Struct, frozen=True):
         return self._spec("attempts", self.partitions, _deleted(7))
 
     @property
+    def parked(self) -> TopicSpec:
+        """Deliveries that were set aside because their document fails; those of a webhook are in one partition."""
+        return self._spec("parked", self.partitions, _COMPACTED)
+
+    @property
     def dead_letters(self) -> TopicSpec:
         """What could not be applied or delivered, untouched, with headers ``reason``, ``detail``, ``source``."""
         # Larger than what it holds: a record at the limit must still fit once reason, detail and source are added.
@@ -98,7 +103,7 @@ class Topics(msgspec.Struct, frozen=True):
 
     def fixed(self) -> list[TopicSpec]:
         """The topics that exist whatever the webhooks."""
-        return [self.mutations, self.changes, self.webhooks, self.attempts, self.dead_letters, self.slots]
+        return [self.mutations, self.changes, self.webhooks, self.attempts, self.parked, self.dead_letters, self.slots]
 
     def _spec(self, name: str, partitions: int, *configs: Mapping[str, str]) -> TopicSpec:
         merged = {"max.message.bytes": str(MESSAGE_BYTES_MAX)}

@@ -39,6 +39,7 @@ TRANSACTION = re.compile(r"txn:\d{1,16}", re.ASCII)
 
 ALIASES = ("publish", "unpublish", "delete")
 TRIGGERS_MAX = 100
+LANE_PARTITIONS_MAX = 32
 ATTEMPTS_MAX = 100
 SECRET_BYTES = (24, 64)  # Standard Webhooks 1.0, "Signature scheme"
 SCHEDULE_S_MAX = 7 * 86_400  # how long a lane keeps its deliveries
@@ -236,14 +237,12 @@ def _fields(reader: Reader) -> Fields:
 
 
 def _delivery(reader: Reader) -> DeliverySettings:
-    partitions = reader.whole("partitions", 1, 1, 32)
-    if partitions > 1:
-        reader.refuse("partitions", not_available("more than 1"))
     delivery = DeliverySettings(
         concurrency=reader.whole("concurrency", 64, 1, 4096),
         timeout_seconds=reader.number("timeoutSeconds", 15, 1, 60) or 15,
         rate_limit=reader.number("rateLimit", None, 0.01, 1_000_000),
-        order=reader.choice("order", ("document",), "document", later=("none",)),
+        order=reader.choice("order", ("document", "none"), "document"),
+        partitions=reader.whole("partitions", 1, 1, LANE_PARTITIONS_MAX),
     )
     reader.end()
     return delivery

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from connectors.webhook.calls import Failure, Request, Response
-from connectors.webhook.retry import OUTCOMES, DeadLetter, Decision, RetryAt, error_of
+from connectors.webhook.retry import OUTCOMES, DeadLetter, Decision, RetryAt, Returned, error_of
 from schemas.attempts import BODY_BYTES_MAX, Attempt, Exchanged, attempt_id
 from schemas.deliveries import Delivery
 from schemas.masking import MASK, is_secret_header
@@ -58,7 +58,7 @@ def attempt_of(
         request=_request(request),
         response=_response(result) if isinstance(result, Response) else None,
         error=error_of(result),
-        next_attempt_us=int(decision.at * 1_000_000) if isinstance(decision, RetryAt) else None,
+        next_attempt_us=int(decision.at * 1_000_000) if isinstance(decision, RetryAt | Returned) else None,
         test=test,
         replay=delivery.replay,
     )

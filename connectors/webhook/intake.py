@@ -31,6 +31,7 @@ Bury = Callable[[LaneRecord, DeadLetter, Entry], None]
 class Intake:
     """
     Args:  held_bytes: of all lanes.
+           count: to be called when the lane holds more or less than before.
            due: when a delivery that is read now may first be sent; 0 for at once.
            bury: see :data:`Bury`.
     """
@@ -42,15 +43,17 @@ class Intake:
         *,
         reading: Reading,
         held_bytes: Share,
+        count: Callable[[], None],
         duplicates: Counter,
         due: Callable[[], float],
         bury: Bury,
     ) -> None:
         self._known, self._lane = known, lane
-        self._reading, self._held_bytes, self._duplicates = reading, held_bytes, duplicates
+        self._reading, self._held_bytes, self._duplicates, self._count = reading, held_bytes, duplicates, count
         self._due, self._bury = due, bury
         self._waiting: dict[int, deque[LaneRecord]] = {partition: deque() for _, partition in known.places}
         self._stopped: set[int] = set()
+        self.is_open = False  # until it is known what was parked before, nothing is taken
 
     @property
     def stopped(self) -> list[Place]:
@@ -85,7 +88,7 @@ class Intake:
             while waiting and not self._full(partition):
                 self._take(waiting.popleft())
             if waiting:
-                crowded_out |= not self._lane.full(partition)
+                crowded_out |= self.is_open and not self._lane.full(partition)
             elif self._lane.thin(partition):
                 self._stopped.discard(partition)
                 self._reading.resume([(self._known.topic, partition)])
@@ -93,7 +96,7 @@ class Intake:
 
     def _full(self, partition: int) -> bool:
         own = self._lane.bytes
-        return self._lane.full(partition) or (own > 0 and not self._held_bytes.allows(own))
+        return not self.is_open or self._lane.full(partition) or (own > 0 and not self._held_bytes.allows(own))
 
     def _take(self, record: LaneRecord) -> None:
         position = self._lane.partitions[record.partition].position
@@ -112,10 +115,9 @@ class Intake:
             self._pass_over(record, delivery)
 
     def _hold(self, held: Held) -> None:
-        before = self._lane.bytes
         if self._lane.take(held) is Seen.DUPLICATE:
             self._duplicates.inc()
-        self._held_bytes.used += self._lane.bytes - before
+        self._count()
 
     def _pass_over(self, record: LaneRecord, delivery: Delivery) -> None:
         """Matched for a webhook of this name that was deleted meanwhile: nobody waits for it."""

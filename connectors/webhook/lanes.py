@@ -2,8 +2,9 @@
 The deliveries of one webhook on their way: in the order of the log for each document, at once for different documents.
 
 In: what was read, in order. Out: what may be sent now. A *window* of the log is held in memory, bounded in offsets and bytes; within it
-each document has a queue of its own, of which only the head is ever sent, and a head that waits for its retry holds up nobody else.
-Pure: time is passed in, as seconds since 1970. Each call is O(1) amortised, or O(log waiting) for a retry. Called by sink.py.
+each document has a queue of its own, of which only the head is ever sent, and a head that waits for its retry holds up nobody else. A
+document that would wait long is *parked*: it leaves the window (parking.py).
+Pure: time is passed in, as seconds since 1970. Each call is O(1) amortised, or O(log waiting) for a retry. Called by runner.py.
 """
 
 from __future__ import annotations
@@ -11,13 +12,19 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from connectors.webhook.offsets import Entry, Offsets, Seen, Start, span_max
+from connectors.webhook.parking import Document, Note, Parking, Place, Stage, place_of, where
 from schemas.deliveries import Delivery
+from schemas.parked import Parked
 
 BYTES_MAX = 16 * 1024 * 1024
+PARKED_MAX = 100_000
 THIN = 0.5
+QUICK_S_MAX = 10.0
+SLOW_S = 5.0
+AHEAD = 16  # deliveries of one parked document that are read back at a time
 
 
 class Held(Entry):
@@ -26,11 +33,14 @@ class Held(Entry):
 
     key, value:  the record as it stands in the lane.
     attempt:     how many attempts were started that count.
-    due:         not to be sent before.
+    due:         not to be sent before; 0: at once.
+    started:     when the last attempt was.
+    waits:       it is the head of its queue and waits for its time.
     next:        the one behind it in its document's queue.
+    document:    where it is parked; the lane has its body all the same while it is sent.
     """
 
-    __slots__ = ("attempt", "delivery", "due", "key", "next", "partition", "value")
+    __slots__ = ("attempt", "delivery", "document", "due", "key", "next", "partition", "started", "value", "waits")
 
     def __init__(self, partition: int, offset: int, key: bytes | None, value: bytes, delivery: Delivery, due: float = 0.0) -> None:
         super().__init__(offset, None if delivery.replay else delivery.change.origin)
@@ -40,21 +50,31 @@ class Held(Entry):
         self.delivery = delivery
         self.due = due
         self.attempt = 0
+        self.started = 0.0
+        self.waits = False
         self.next: Held | None = None
+        self.document: Document | None = None
 
     @property
     def size(self) -> int:
         """Bytes in memory, about: the record, and its documents once more in the decoded delivery."""
         return 2 * len(self.value) + 600
 
+    @property
+    def place(self) -> Place:
+        """Its place in the lane."""
+        return place_of(self.partition, self.offset)
+
 
 class Lane:
     """
     Args:        starts: where each partition of the lane goes on.
+                 uid: of the webhook.
                  concurrency: calls at a time, at most.
                  ordered: False sends without regard to documents.
                  origin_partitions: of ``mutations``; what an origin vector may have to name.
                  bytes_max: of the deliveries held.
+                 parked_max: deliveries that may be parked.
 
     Guarantees:  a delivery becomes ready only when the earlier one of its document is finished; at most ``concurrency`` are under way.
     """
@@ -63,17 +83,21 @@ class Lane:
         self,
         starts: Mapping[int, Start],
         *,
+        uid: str = "",
         concurrency: int,
         ordered: bool = True,
         origin_partitions: int = 8,
         bytes_max: int = BYTES_MAX,
+        parked_max: int = PARKED_MAX,
     ) -> None:
         self.partitions = {partition: Offsets(start) for partition, start in starts.items()}
+        self.parking = Parking(uid, parked_max)
         self.concurrency = concurrency
         self.ordered = ordered
         self.under_way: set[Held] = set()
         self.held = 0
         self.bytes = 0
+        self._starts = starts
         self._span_max = span_max(origin_partitions)
         self._bytes_max = bytes_max
         self._ready: deque[Held] = deque()
@@ -81,13 +105,30 @@ class Lane:
         self._waiting: list[tuple[float, int, Held]] = []
         self._count = itertools.count()
 
+    # Records in.
+
+    def restore(self, records: Iterable[Parked]) -> None:
+        """What was parked before this process took the lane; to be told before anything is taken."""
+        self.parking.restore(records, self._starts, ordered=self.ordered)
+
     def take(self, held: Held) -> Seen:
         """Take in the next record of its partition. What is not new is finished with."""
         seen = self.partitions[held.partition].read(held)
-        if seen is not Seen.NEW:
-            return seen
-        self.held += 1
-        self.bytes += held.size
+        parking = self.parking
+        if seen is Seen.NEW:
+            if parking.is_on_record(held.partition, held.offset):
+                self.partitions[held.partition].finish(held)
+            else:
+                self._hold(held)
+        parking.read_to(held.partition, held.offset)
+        return seen
+
+    def _hold(self, held: Held) -> None:
+        self._count_in(held)
+        document = self.parking.documents.get(self._group(held)) if self.parking.documents else None
+        if document is not None:
+            self.parking.add(document, held, held.partition, held.size)
+            return
         before = None
         if self.ordered:
             before = self._tails.get(held.key)
@@ -96,16 +137,19 @@ class Lane:
             self._queue(held)
         else:
             before.next = held
-        return seen
 
     def set_aside(self, partition: int, offset: int) -> Entry | None:
         """Take in a record that is no delivery of this webhook; the commit stops there until it is settled. None: it was, before."""
         entry = Entry(offset, None)
-        return entry if self.partitions[partition].read(entry) is Seen.NEW else None
+        seen = self.partitions[partition].read(entry)
+        self.parking.read_to(partition, offset)
+        return entry if seen is Seen.NEW else None
 
     def settled(self, partition: int, entry: Entry) -> None:
         """What was set aside needs nothing more."""
         self.partitions[partition].finish(entry)
+
+    # Calls out, and what came of them.
 
     def ready(self, now: float, at_most: int | None = None) -> list[Held]:
         """What may be sent now; each is under way until finished, retried or given back."""
@@ -117,48 +161,158 @@ class Lane:
         found = [self._ready.popleft() for _ in range(count)]
         for held in found:
             held.attempt += 1
+            held.started = now
         self.under_way.update(found)
         return found
 
     def finished(self, held: Held) -> None:
         """Delivered or in the dead letters: the commit may pass it, and its document's next one may go."""
         self.under_way.discard(held)
-        self.held -= 1
-        self.bytes -= held.size
-        self.partitions[held.partition].finish(held)
+        self._count_out(held)
         behind, held.next = held.next, None
+        if held.document is not None:
+            self._finished_parked(held.document, behind)
+            return
+        self.partitions[held.partition].finish(held)
         if behind is not None:
             self._queue(behind)
         elif self._tails.get(held.key) is held:
             del self._tails[held.key]
 
-    def retry_at(self, held: Held, at: float) -> None:
-        """It failed and is sent again at that time; its document waits, the others do not."""
+    def retry_at(self, held: Held, at: float, now: float) -> None:
+        """It failed and is sent again at that time; its document waits, the others do not. A document that waits long is parked."""
         self.under_way.discard(held)
         held.due = at
-        self._queue(held)
+        if at - now <= QUICK_S_MAX:
+            self._queue(held)
+        else:
+            self._park(held)
 
-    def give_back(self, held: Held) -> None:
-        """The attempt does not count: it is the next to go, as if it had not been sent."""
+    def give_back(self, held: Held, *, last: bool = False) -> None:
+        """The attempt does not count: it is the next to go (``last``: behind all others), as if it had not been sent."""
         self.under_way.discard(held)
         held.attempt -= 1
-        self._ready.appendleft(held)
+        if last:
+            self._ready.append(held)
+        else:
+            self._ready.appendleft(held)
+
+    def forgive(self, attempts: Mapping[Place, int]) -> None:
+        """So many attempts of these do not count: the endpoint failed, not they. Who waits because of them is ready at once."""
+        for held in (*self._ready, *self.under_way):
+            held.attempt = max(held.attempt - attempts.get(held.place, 0), 0)
+        for due, _, held in self._waiting:
+            if held.waits and held.due == due and held.place in attempts:
+                held.attempt = max(held.attempt - attempts[held.place], 0)
+                self._awake(held)
+        self.parking.forgive(attempts)
+
+    # Parked documents.
+
+    def relieve(self, partition: int, now: float) -> None:
+        """
+        Park what fills the window of a partition, so that the lane can be read on: a document that fails, with what waits behind it.
+
+        Only while nothing else can be sent, and one document at a time: busy documents are no trouble.
+        """
+        if self._ready or self.parking.outbox or self.in_flight >= self.concurrency or not self.full(partition):
+            return
+        for entry in self.partitions[partition].window:
+            if isinstance(entry, Held) and not entry.finished and self._holds_up(entry, now):
+                self._park(entry)
+                return
+
+    def _holds_up(self, held: Held, now: float) -> bool:
+        if held in self.under_way:
+            return now - held.started > SLOW_S
+        return held.waits and (held.attempt > 0 or held.due - now > QUICK_S_MAX)
+
+    def wanted(self, now: float, at_most: int) -> list[Document]:
+        """Parked documents that are due: the bodies of their first :data:`AHEAD` deliveries are to be read back."""
+        room = min(at_most, self.concurrency - self.in_flight - len(self._ready))
+        return self.parking.due(now, room) if room > 0 and (self.bytes < self._bytes_max or not self.in_flight) else []
+
+    def loaded(self, document: Document, bodies: Sequence[Held]) -> None:
+        """The first deliveries of a document are back, in order; at least one."""
+        document.stage = Stage.ACTIVE
+        for held, behind in itertools.zip_longest(bodies, bodies[1:]):
+            held.document, held.next = document, behind
+            self._count_in(held)
+        bodies[0].attempt = document.attempt
+        self._queue(bodies[0])
+
+    def not_loaded(self, document: Document, at: float) -> None:
+        """They could not be read; again at that time."""
+        self.parking.wait(document, document.attempt, at, note=False)
+
+    def gone(self, document: Document) -> None:
+        """The lane does not hold its first delivery any more, and that is in the dead letters."""
+        self._finished_parked(document, None)
+
+    def written(self, notes: Sequence[Note]) -> None:
+        """These, the first of ``parking.outbox``, are acknowledged: the commit may pass what they name."""
+        self.parking.written(notes)
+        for note in notes:
+            if note.entry is not None:
+                self.partitions[where(note.place)[0]].finish(note.entry)
+            if note.size:
+                self.held -= 1
+                self.bytes -= note.size
+
+    def _park(self, held: Held) -> None:
+        """Its document leaves the window, or stays out of it."""
+        if held.document is not None:
+            self._unload(held)
+            self.parking.wait(held.document, held.attempt, held.due)
+            return
+        document = self.parking.open(self._group(held), held.key)
+        is_under_way = held in self.under_way
+        held.waits = False
+        attempt = held.attempt - is_under_way
+        self.parking.add(document, held, held.partition, 0 if is_under_way else held.size, attempt=attempt, due=held.due)
+        if self._tails.get(held.key) is not None and self.ordered:
+            del self._tails[held.key]
+        behind, held.next = held.next, None
+        while behind is not None:
+            self.parking.add(document, behind, behind.partition, behind.size)
+            behind = behind.next
+        if is_under_way:
+            held.document = document
+        else:
+            self.parking.wait(document, attempt, held.due, note=False)
+
+    def _unload(self, held: Held | None) -> None:
+        while held is not None:
+            self._count_out(held)
+            held = held.next
+
+    def _finished_parked(self, document: Document, behind: Held | None) -> None:
+        if not self.parking.finished(document):
+            return
+        if behind is not None:
+            self._queue(behind)
+        else:
+            self.parking.wait(document, 0, 0.0, note=False)
+
+    # How full it is.
 
     def full(self, partition: int) -> bool:
         """Nothing more should be taken from the partition for now."""
-        return self._above(partition, 1.0)
+        return self._above(partition, 1.0) or self.parking.full
 
     def thin(self, partition: int) -> bool:
         """A full partition may be read on: there is room worth a fetch."""
-        return not self._above(partition, THIN)
+        return not self._above(partition, THIN) and not self.parking.full
 
     def _above(self, partition: int, part: float) -> bool:
         return self.partitions[partition].span >= part * self._span_max or self.bytes >= part * self._bytes_max
 
     @property
     def next_due(self) -> float | None:
-        """When :meth:`ready` will find more than now, if nothing else happens."""
-        return self._waiting[0][0] if self._waiting else None
+        """When :meth:`ready` or :meth:`wanted` will find more than now, if nothing else happens."""
+        waiting = self._waiting[0][0] if self._waiting else None
+        parked = self.parking.next_due
+        return parked if waiting is None else waiting if parked is None else min(waiting, parked)
 
     @property
     def has_ready(self) -> bool:
@@ -170,14 +324,30 @@ class Lane:
         """Calls under way."""
         return len(self.under_way)
 
+    def _group(self, held: Held) -> Hashable:
+        return held.key if self.ordered else held.place
+
+    def _count_in(self, held: Held) -> None:
+        self.held += 1
+        self.bytes += held.size
+
+    def _count_out(self, held: Held) -> None:
+        self.held -= 1
+        self.bytes -= held.size
+
     def _queue(self, held: Held) -> None:
         if held.due:
+            held.waits = True
             heapq.heappush(self._waiting, (held.due, next(self._count), held))
         else:
             self._ready.append(held)
 
     def _wake(self, now: float) -> None:
         while self._waiting and self._waiting[0][0] <= now:
-            _, _, held = heapq.heappop(self._waiting)
-            held.due = 0.0
-            self._ready.append(held)
+            due, _, held = heapq.heappop(self._waiting)
+            if held.waits and held.due == due:  # else it was parked or forgiven meanwhile
+                self._awake(held)
+
+    def _awake(self, held: Held) -> None:
+        held.waits, held.due = False, 0.0
+        self._ready.append(held)

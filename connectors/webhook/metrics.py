@@ -17,6 +17,7 @@ class LaneState(StrEnum):
 
     RUNNING = "running"
     PAUSED = "paused"
+    DOWN = "down"
     DISABLED = "disabled"
     UNASSIGNED = "unassigned"
 
@@ -38,6 +39,7 @@ class SinkMetrics:
         )
         self.lag = Gauge("livehook_lane_lag", "Deliveries that are not finished", ["webhook"], registry=registry)
         self.in_flight = Gauge("livehook_lane_in_flight", "Calls under way", ["webhook"], registry=registry)
+        self.parked = Gauge("livehook_lane_parked", "Deliveries that were set aside", ["webhook"], registry=registry)
         self.state = Gauge("livehook_lane_state", "1 for the present state", ["webhook", "state"], registry=registry)
         self.dead_letters = Counter("livehook_dead_letters", "Records written to the dead letters", ["reason"], registry=registry)
         self.duplicates = Counter("livehook_duplicates_dropped", "Records recognised as repeats", ["stage"], registry=registry)
@@ -71,16 +73,17 @@ class LaneMetrics:
         """A delivery has arrived."""
         self._end_to_end_seconds.observe(max(end_to_end_s, 0.0))
 
-    def shows(self, state: LaneState, *, lag: int, in_flight: int) -> None:
+    def shows(self, state: LaneState, *, lag: int, in_flight: int, parked: int) -> None:
         """How the lane is now."""
         for found, gauge in self._states.items():
             gauge.set(found is state)
         self._metrics.lag.labels(self._webhook).set(lag)
         self._metrics.in_flight.labels(self._webhook).set(in_flight)
+        self._metrics.parked.labels(self._webhook).set(parked)
 
     def remove(self) -> None:
         """The lane is not ours any more: its gauges would stand still. Counters stay, or their rate would be wrong."""
-        for gauge in (self._metrics.lag, self._metrics.in_flight):
+        for gauge in (self._metrics.lag, self._metrics.in_flight, self._metrics.parked):
             gauge.remove(self._webhook)
         for state in LaneState:
             self._metrics.state.remove(self._webhook, state.value)

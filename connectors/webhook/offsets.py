@@ -96,6 +96,11 @@ class Offsets:
         """How many offsets the metadata's bitmap must cover; to be kept below :func:`span_max`."""
         return self.position - self.commit
 
+    @property
+    def window(self) -> Iterable[Entry]:
+        """What was read and may hold the commit up, in order; finished ones are among them."""
+        return self._window
+
     def read(self, entry: Entry) -> Seen:
         """
         Take in the next delivery of the log.

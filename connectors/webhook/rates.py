@@ -19,9 +19,17 @@ class Rate:
 
     def __init__(self, per_s: float, now: float) -> None:
         self.per_s = per_s
-        self._burst = max(1.0, per_s * BURST_S)
         self._tokens = self._burst
         self._at = now
+
+    @property
+    def _burst(self) -> float:
+        return max(1.0, self.per_s * BURST_S)
+
+    def change(self, per_s: float, now: float) -> None:
+        """Another rate from now on."""
+        self.allowed(now)
+        self.per_s = per_s
 
     def allowed(self, now: float) -> int:
         """How many calls may start now."""

@@ -2,7 +2,7 @@
 What follows from an attempt: the whole policy of retries, as a pure function of its result.
 
 2xx is success and 3xx failure; 410 disables; every other answer and error is retried on the schedule, then dead-lettered. Only what we
-cannot send ourselves is permanent. Called by sink.py after every call. Source: docs/reference/webhook.md, "Retry".
+cannot send ourselves is permanent. Called by health.py after every call. Source: docs/reference/webhook.md, "Retry".
 """
 
 from __future__ import annotations
@@ -62,9 +62,16 @@ class Disable:
     reason: str
 
 
-Decision = Delivered | RetryAt | DeadLetter | Disable
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The endpoint is down, which is not the delivery's fault: it goes back to the lane, uncounted; ``at`` the endpoint is asked again."""
+
+    at: float
+
+
+Decision = Delivered | RetryAt | DeadLetter | Disable | Returned
 DELIVERED = Delivered()
-OUTCOMES = {Delivered: Outcome.DELIVERED, RetryAt: Outcome.RETRY, Disable: Outcome.RETRY, DeadLetter: Outcome.DEAD}
+OUTCOMES = {Delivered: Outcome.DELIVERED, RetryAt: Outcome.RETRY, Disable: Outcome.RETRY, Returned: Outcome.RETRY, DeadLetter: Outcome.DEAD}
 
 
 def schedule_of(retry: Retry) -> Schedule:
@@ -92,7 +99,7 @@ def decide(result: Response | Failure, attempt: int, schedule: Schedule, now: fl
         return DeadLetter(Reason.TEMPLATE, error.detail)
     if attempt >= len(schedule.waits_s):
         return DeadLetter(Reason.EXHAUSTED, f"attempt {attempt} of {len(schedule.waits_s)} failed: {error.detail}")
-    return RetryAt(now + max(schedule.wait_s(attempt + 1, rng), _retry_after_s(result, now)))
+    return RetryAt(now + max(schedule.wait_s(attempt + 1, rng), retry_after_s(result, now)))
 
 
 def error_of(result: Response | Failure) -> AttemptError | None:
@@ -104,7 +111,7 @@ def error_of(result: Response | Failure) -> AttemptError | None:
     return AttemptError(ErrorCode.STATUS, f"status {result.status}")
 
 
-def _retry_after_s(result: Response | Failure, now: float) -> float:
+def retry_after_s(result: Response | Failure, now: float) -> float:
     """What the receiver asks for, in seconds or as a date (RFC 9110, 10.2.3); 0 when it asks for nothing that can be read."""
     text = result.header("retry-after") if isinstance(result, Response) else None
     if text is None:

@@ -16,12 +16,13 @@ from connectors.webhook.http import Sender
 from connectors.webhook.lease import Lease
 from connectors.webhook.metrics import SinkMetrics
 from connectors.webhook.ownership import Place
+from connectors.webhook.parked import Records
 from connectors.webhook.rates import Share
-from schemas.topics import Record
+from schemas.topics import Record, TopicSpec
 
 
 class Producer(Protocol):
-    """What must be written: status and dead letters."""
+    """What must be written: status, dead letters, pointers to what is parked."""
 
     async def send(self, records: Sequence[Record]) -> list[int]:
         """Send all and give their offsets once every one is acknowledged."""
@@ -66,6 +67,7 @@ class Shared:
     What all lanes of a process have in common.
 
     calls, held_bytes:  how much of them the process may have at a time; every lane has a fair share.
+    parked_max:         deliveries that one lane may park.
     blocked:            lanes that wait for the others to free something, in order.
     failed:             told of what must end the process.
     now:                the wall clock, seconds since 1970.
@@ -75,6 +77,7 @@ class Shared:
     producer: Producer
     attempts: AttemptsProducer
     reading: Reading
+    records: Records
     metrics: SinkMetrics
     lease: Lease
     calls: Share
@@ -83,6 +86,8 @@ class Shared:
     attempts_topic: str
     dead_letters_topic: str
     webhooks_topic: str
+    parked_topic: TopicSpec
+    parked_max: int
     origin_partitions: int
     user_agent: str
     worker: str

@@ -4,7 +4,7 @@ The webhook sink: brings what stands in lanes to the endpoints. Everything of it
 Two inputs: the ``webhooks`` topic says which webhooks there are and how they are to be served; slots.py says which of their lanes are ours
 and what stands in them. Each lane works on its own (runner.py); commits of all go out together. Started by ``livehook sink``.
 
-In one direction: sink -> runner -> lanes -> render -> signature -> http1 -> retry -> offsets.
+In one direction: sink -> runner -> lanes -> render -> signature -> http1 -> health -> offsets; documents that fail: parker -> parking.
 Source: docs/explanation/lanes.md.
 """
 
@@ -28,6 +28,7 @@ from connectors.webhook.http import Sender
 from connectors.webhook.lease import Lease, uptime_s
 from connectors.webhook.metrics import SinkMetrics
 from connectors.webhook.ownership import Commit, KnownLane, LaneRecord, Place, Taken
+from connectors.webhook.parked import KafkaRecords
 from connectors.webhook.rates import Share
 from connectors.webhook.runner import LaneRunner
 from connectors.webhook.shared import AttemptsProducer, Producer, Shared
@@ -41,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 READ_S_MAX = 60.0
 ENDS_EVERY_S = 5.0
+BACKGROUND_S_MAX = 5.0
 
 
 class Sink:
@@ -70,11 +72,12 @@ class Sink:
         self._known: dict[str, KnownLane] = {}
         self._runners: dict[str, LaneRunner] = {}
         self._by_topic: dict[str, LaneRunner] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._failure: BaseException | None = None
         self._problem = "it has not joined the group yet"
         self._lease = Lease(config.session_timeout_s / 2)
+        self._records = KafkaRecords(config.kafka, config.topics.parked)
         self._slots: Slots
         self._shared: Shared
 
@@ -118,7 +121,7 @@ class Sink:
             await self._slots.stop(drain=self._failure is None)
             await loop.run_in_executor(None, reader.stop)
             self._close([*self._runners])
-            await asyncio.gather(*self._closing)
+            await self._end_background()
         if self._failure is not None:
             raise self._failure
 
@@ -129,6 +132,13 @@ class Sink:
                 return await reader.wait_ready_async(READ_S_MAX)
             except KafkaUnavailable as error:
                 logger.warning("waiting for Kafka: %s", error)
+
+    async def _end_background(self) -> None:
+        if self._background:
+            _, late = await asyncio.wait(self._background, timeout=BACKGROUND_S_MAX)
+            for task in late:
+                task.cancel()
+        await self._records.close()
 
     async def _unless_stopped(self, wait: Coroutine[Any, Any, None]) -> bool:
         """Whether the wait has ended before :meth:`stop` was called."""
@@ -171,7 +181,7 @@ class Sink:
                 if webhook is not None and known[name] == runner.taken.lane:
                     runner.update(webhook)
                 else:
-                    self._close([name])
+                    self._close([name], deleted=webhook is None or webhook.current.uid != runner.taken.lane.uid)
         self._changed.clear()
         if known != self._known:
             self._known = known
@@ -186,11 +196,23 @@ class Sink:
 
     def taken(self, lanes: Sequence[Taken]) -> None:
         """These are ours from now on."""
+        fresh: list[LaneRunner] = []
         for taken in lanes:
             name = taken.lane.webhook
             webhook = self._webhooks.webhook(name)
             if webhook is not None and webhook.current.uid == taken.lane.uid:  # else it was deleted since, and is given up in a moment
-                self._runners[name] = self._by_topic[taken.lane.topic] = LaneRunner(taken, webhook, self._shared)
+                runner = self._runners[name] = self._by_topic[taken.lane.topic] = LaneRunner(taken, webhook, self._shared)
+                fresh.append(runner)
+        if fresh:
+            self._in_background(self._restore(fresh))
+
+    async def _restore(self, runners: Sequence[LaneRunner]) -> None:
+        """Tell lanes what was parked before they were ours; those that are not ours any more need not know."""
+        found = await self._records.troubles([runner.taken.lane.webhook for runner in runners])
+        for runner in runners:
+            name = runner.taken.lane.webhook
+            if self._runners.get(name) is runner:
+                runner.restore(found[name])
 
     def records(self, records: Sequence[LaneRecord]) -> None:
         """Read from lanes."""
@@ -273,18 +295,21 @@ class Sink:
         task.add_done_callback(self._ended)
         return task
 
-    def _close(self, webhooks: Sequence[str]) -> None:
+    def _close(self, webhooks: Sequence[str], *, deleted: bool = False) -> None:
         for name in webhooks:
             runner = self._runners.pop(name, None)
             if runner is not None:
                 del self._by_topic[runner.taken.lane.topic]
                 runner.halt()
-                task = asyncio.create_task(runner.halted())
-                self._closing.add(task)
-                task.add_done_callback(self._ended)
+                self._in_background(_closed(runner, deleted=deleted))
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._closing.discard(task)
+        self._background.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.failed(error)
 
@@ -309,6 +334,7 @@ class Sink:
             producer=self._producer,
             attempts=self._attempts,
             reading=slots,
+            records=self._records,
             metrics=self._metrics,
             lease=self._lease,
             calls=Share(config.in_flight_max),
@@ -317,11 +343,19 @@ class Sink:
             attempts_topic=topics.attempts.name,
             dead_letters_topic=topics.dead_letters.name,
             webhooks_topic=topics.webhooks.name,
+            parked_topic=topics.parked,
+            parked_max=config.parked_max,
             origin_partitions=topics.partitions,
             user_agent=f"livehook/{config.version}",
             worker=config.worker,
             rng=self._rng,
         )
+
+
+async def _closed(runner: LaneRunner, *, deleted: bool) -> None:
+    await runner.halted()
+    if deleted:
+        await runner.forget()
 
 
 def _in(loop: asyncio.AbstractEventLoop, act: Callable[..., None], *what: Any) -> None:

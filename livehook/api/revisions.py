@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from schemas.errors import FieldError, Invalid
 from schemas.registry import Webhook
 from schemas.webhook_validation import Wanted
 from schemas.webhooks import Secret, WebhookRevision, WebhookSpec
@@ -26,7 +27,9 @@ def planned(
     Args:     present: the webhook as it is, if there is one. newest: its newest revision on record, which may be deleted,
               or unfinished after a crash. new_uid, new_secret: used where one is needed.
     Returns:  ``since`` is None when marks are needed: the selection is new.
+    Raises:   Invalid: it would change what is fixed once the webhook was made.
     """
+    _check_fixed(wanted.spec, newest if present is None else present.current)
     if present is None:
         return _made(wanted, newest, now_us, new_uid, new_secret)
     current = present.current
@@ -35,6 +38,15 @@ def planned(
         secrets = [Secret(wanted.secret)]
     is_same = wanted.spec == msgspec.structs.replace(current.spec, state=present.state) and secrets == current.secrets
     return None if is_same and newest == current else edited(current, wanted.spec, secrets, newest=newest, now_us=now_us)
+
+
+def _check_fixed(wanted: WebhookSpec, made: WebhookRevision | None) -> None:
+    """A document's deliveries must go on finding their partition: in another one they would be a queue of their own."""
+    if made is not None and not made.deleted and wanted.delivery.partitions != made.spec.delivery.partitions:
+        partitions = made.spec.delivery.partitions
+        raise Invalid(
+            [FieldError("delivery.partitions", f"is fixed once the webhook is made, and is {partitions}: delete it to change that")]
+        )
 
 
 def _made(wanted: Wanted, newest: WebhookRevision | None, now_us: int, new_uid: str, new_secret: str) -> WebhookRevision:

@@ -26,8 +26,9 @@ from schemas.attempts import Attempt, ErrorCode, Outcome
 from schemas.changes import Change
 from schemas.deliveries import Delivery, Match
 from schemas.errors import Fatal
+from schemas.keys import partition_of
 from schemas.positions import Origin
-from schemas.records import decode_attempt, encode_delivery, encode_revision
+from schemas.records import decode_activity, encode_delivery, encode_revision
 from schemas.topics import Record, Topics, TopicSpec
 from schemas.webhooks import DeliverySettings, Retry, Secret, State, WebhookRevision, WebhookSpec
 from tests.broker import Broker
@@ -63,7 +64,8 @@ class Installation:
         self, name: str, url: str, *, uid: str | None = None, edit: int = 1, deleted: bool = False, **spec
     ) -> WebhookRevision:
         """Put a webhook on record, as the API does; its lane is made first."""
-        await asyncio.to_thread(ensure_topics, self.kafka, [self.topics.lane(name)], replication=None, timeout_s=30)
+        partitions = spec.get("delivery", DeliverySettings()).partitions
+        await asyncio.to_thread(ensure_topics, self.kafka, [self.topics.lane(name, partitions)], replication=None, timeout_s=30)
         found = WebhookSpec(name=name, url=url, collections=("c",), **spec)
         revision = WebhookRevision(uid or f"whk_{name}", name, edit, edit, found, [Secret(new_secret())], 0, 0, since=[], deleted=deleted)
         await self.put(revision)
@@ -79,7 +81,14 @@ class Installation:
         return edited
 
     def delivery(
-        self, webhook: str, document: str, *, uid: str | None = None, replay: str | None = None, origin: Origin | None = None
+        self,
+        webhook: str,
+        document: str,
+        *,
+        uid: str | None = None,
+        replay: str | None = None,
+        origin: Origin | None = None,
+        partitions: int = 1,
     ) -> Record:
         """The next change of a document, as the matching agent writes it."""
         if origin is None:
@@ -89,7 +98,8 @@ class Installation:
             self.versions[document] += 1
         change = Change("c", document, 1, self.versions[document], None, b'{"_id":"%b"}' % document.encode(), origin, 1)
         delivery = Delivery(uid or f"whk_{webhook}", 1, Match.CREATE, change, replay=replay)
-        return Record(self.topics.lane(webhook).name, change.key.encode(), encode_delivery(delivery), partition=0)
+        key = change.key.encode()
+        return Record(self.topics.lane(webhook).name, key, encode_delivery(delivery), partition=partition_of(key, partitions))
 
     @contextlib.asynccontextmanager
     async def sink(self, name: str = "a", **options) -> AsyncIterator[Sink]:
@@ -131,7 +141,8 @@ class Installation:
 
     async def attempts_made(self) -> list[Attempt]:
         await asyncio.to_thread(self.attempts._librdkafka.flush, 10)
-        return [decode_attempt(record.value or b"") for record in await self.read(self.topics.attempts.name, PARTITIONS)]
+        found = [decode_activity(record.value or b"") for record in await self.read(self.topics.attempts.name, PARTITIONS)]
+        return [one for one in found if isinstance(one, Attempt)]
 
     async def committed(self, webhook: str) -> int:
         """The committed offset of a lane; -1: none."""
@@ -145,7 +156,11 @@ async def home(kafka, topic_prefix) -> AsyncIterator[Installation]:
     installation = Installation(kafka, topic_prefix)
     topics = installation.topics
     await asyncio.to_thread(
-        ensure_topics, kafka.config, [topics.webhooks, topics.attempts, topics.dead_letters, topics.slots], replication=None, timeout_s=60
+        ensure_topics,
+        kafka.config,
+        [topics.webhooks, topics.attempts, topics.parked, topics.dead_letters, topics.slots],
+        replication=None,
+        timeout_s=60,
     )
     installation.producer.start()
     installation.attempts.start()
@@ -243,10 +258,10 @@ async def test_a_sink_that_stops_in_order_repeats_nothing(home):
     slow = {"livehook-document": "c/slow"}
 
     def answer(call: Call) -> Answer:
-        return Answer(status=503) if slow.items() <= call.headers.items() else Answer(delay_s=0.005)
+        return Answer(hang=True) if slow.items() <= call.headers.items() else Answer(delay_s=0.005)
 
     async with Receiver(answer) as receiver:
-        await home.webhook("one", receiver.url, retry=Retry(("0s", "1h"), 0.0))
+        await home.webhook("one", receiver.url)
         await home.producer.send([home.delivery("one", "slow"), *[home.delivery("one", f"d{number}") for number in range(200)]])
         async with home.sink("first"):
             await receiver.wait_for(100, timeout_s=PATIENCE_S)
@@ -514,3 +529,86 @@ async def test_a_sink_with_a_lasting_name_that_stops_keeps_its_slots_for_a_sessi
             waited_s = time.monotonic() - begun
         assert 1 == receiver.count
     assert SESSION_S / 2 < waited_s < 3 * SESSION_S
+
+
+async def test_a_parked_document_outlives_its_sink(home):
+    """The commit passes it; the next sink reads its bodies back from the lane when it is due, with the attempts counted, in order."""
+
+    def poison(call: Call) -> Answer:
+        return Answer(400 if call.headers["livehook-document"] == "c/poor" else 200)
+
+    async with Receiver(poison) as receiver:
+        await home.webhook("one", receiver.url, retry=Retry(("0s", "11s", "11s"), 0.0))
+        for number in range(40):
+            await home.producer.send([home.delivery("one", f"d{number}"), home.delivery("one", "poor")])
+        async with home.sink("first") as sink:
+            await receiver.wait_for(41, timeout_s=PATIENCE_S)
+            await until_committed(home, "one", 80)
+            await until(lambda: sink.lanes()[0]["parked"] == 40, "all of the document is parked")
+        sink, task, sender = home.started("killed")
+        await until(lambda: bool(sink.lanes()) and sink.lanes()[0]["parked"] == 40, "the next one knows it")
+        sink.failed(RuntimeError("killed by the test"))
+        with pytest.raises(RuntimeError, match="killed by the test"):
+            await task
+        await sender.close()
+        receiver.answer = lambda call: Answer()
+        async with home.sink("last") as sink:
+            calls = await receiver.wait_for(81, timeout_s=PATIENCE_S)
+            await until(lambda: sink.lanes()[0]["parked"] == 0, "nothing is parked any more")
+        assert 81 == receiver.count
+    poor = [
+        (call.headers["livehook-version"], call.headers["livehook-attempt"])
+        for call in calls
+        if call.headers["livehook-document"] == "c/poor"
+    ]
+    assert [("1", "1"), ("1", "2"), *[(str(version), "1") for version in range(2, 41)]] == poor
+    assert in_order(home, calls)
+    left = {record.key: record.value for record in await home.read(home.topics.parked.name, PARTITIONS)}
+    assert (40, {None}) == (len(left), set(left.values()))
+
+
+async def test_an_endpoint_that_was_down_gets_all_in_order(home):
+    """Nothing listens, then it answers 404 to everything: nothing is dead-lettered, and when it is well again all goes on by itself."""
+    async with Receiver(lambda call: Answer(404)) as receiver:
+        await home.webhook("one", receiver.url, retry=Retry(("0s", "1s"), 0.0))
+        await home.producer.send([home.delivery("one", f"d{number % 30}") for number in range(300)])
+        async with home.sink() as sink:
+            await until(lambda: bool(sink.lanes()) and sink.lanes()[0]["state"] == "down", "it is down")
+            receiver.answer = lambda call: Answer()
+            await until_committed(home, "one", 300)
+            assert ("running", "closed") == (sink.lanes()[0]["state"], sink.lanes()[0]["breaker"])
+        calls = list(receiver.calls)
+    assert in_order(home, calls)
+    assert {"1"} == {call.headers["livehook-attempt"] for call in calls}
+    assert [] == await home.read(home.topics.dead_letters.name)
+
+
+async def test_a_lane_may_have_several_partitions(home):
+    """Places name theirs; order per document holds; each partition commits on its own; parked documents come back from theirs."""
+
+    def answer(call: Call) -> Answer:
+        is_first = call.headers["livehook-version"] == "1" and call.headers["livehook-attempt"] == "1"
+        return Answer(400 if is_first and call.headers["livehook-document"] in ("c/d1", "c/d2") else 200)
+
+    async with Receiver(answer) as receiver:
+        await home.webhook("one", receiver.url, delivery=DeliverySettings(partitions=4), retry=Retry(("0s", "11s"), 0.0))
+        await home.producer.send([home.delivery("one", f"d{number % 20}", partitions=4) for number in range(200)])
+        async with home.sink() as sink:
+            await until(lambda: sum(lane["parked"] for lane in sink.lanes()) == 20, "two documents are parked")
+            calls = await receiver.wait_for(202, timeout_s=PATIENCE_S)
+            await until(lambda: all((lane["lag"], lane["parked"]) == (0, 0) for lane in sink.lanes()), "all is delivered")
+            lanes = sink.lanes()
+    assert in_order(home, calls)
+    assert [0, 1, 2, 3] == [lane["partition"] for lane in lanes]
+    places = {call.headers["livehook-offset"] for call in calls}
+    assert {f"{lane['partition']}:{offset}" for lane in lanes for offset in range(lane["offset"]["end"])} == places
+
+
+async def test_without_order_nothing_waits(home):
+    """All deliveries of one document at once, whatever becomes of the first."""
+    async with Receiver(lambda call: Answer(hang=call.headers["livehook-version"] == "1")) as receiver:
+        await home.webhook("one", receiver.url, delivery=DeliverySettings(order="none"))
+        await home.producer.send([home.delivery("one", "d") for _ in range(20)])
+        async with home.sink():
+            calls = await receiver.wait_for(20, timeout_s=PATIENCE_S)
+    assert {str(version) for version in range(1, 21)} == {call.headers["livehook-version"] for call in calls}

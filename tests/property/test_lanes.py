@@ -68,15 +68,15 @@ class LaneRules(RuleBasedStateMachine):
     @rule(data=st.data(), wait_s=st.integers(0, 5))
     def fail(self, data: st.DataObject, wait_s: int) -> None:
         found = self.under_way.pop(data.draw(st.integers(0, len(self.under_way) - 1)))
-        self.lane.retry_at(found, self.now + wait_s)
+        self.lane.retry_at(found, self.now + wait_s, self.now)
         self.due[found.offset] = self.now + wait_s
 
     @precondition(lambda self: self.under_way)
-    @rule()
-    def give_back(self) -> None:
+    @rule(last=st.booleans())
+    def give_back(self, last: bool) -> None:
         found = self.under_way.pop()
         attempt = found.attempt
-        self.lane.give_back(found)
+        self.lane.give_back(found, last=last)
         assert attempt - 1 == found.attempt
 
     @rule(seconds=st.integers(1, 4))

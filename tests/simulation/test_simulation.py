@@ -13,6 +13,7 @@ import random
 import msgspec
 import pytest
 
+from connectors.webhook.health import Turn
 from schemas.changes import Change
 from schemas.positions import Origin, Position
 from schemas.records import decode_webhooks
@@ -40,6 +41,7 @@ def run(seed: int) -> World:
     world = World(seed)
     rng = world.rng
     world.failing = rng.choice([0.0, 0.2, 0.5])
+    world.poison = {(name, f"c/{id_}") for name in ("one", "two") for id_ in "abcd" if rng.random() < 0.2}
     store_of: dict[int, MemoryDocuments] = {}
 
     def documents(partition):
@@ -72,14 +74,20 @@ def run(seed: int) -> World:
         process.step(rng)
         if rng.random() < 0.02:
             process.crash()
-        if process.name.startswith(("documents", "matching")) and rng.random() < 0.01:
+        if rng.random() < 0.01:
             process.freeze()
+        if rng.random() < 0.01:
+            world.down ^= {rng.choice(("one", "two"))}
+        if rng.random() < 0.01 and world.poison:
+            world.poison.pop()
         if rng.random() < 0.005:
             compact(world)
     for steps in putting.values():
         if steps is not None:
             list(steps)
     world.failing = 0.0
+    world.down.clear()
+    world.poison.clear()
     drain(world, processes)
     return world
 
@@ -106,6 +114,7 @@ def drain(world: World, processes: list[Process]) -> None:
         done = all(len(log.records) <= world.commits["mutations", p] for p, log in enumerate(world.mutations))
         done &= all(len(log.records) <= world.commits["changes", p] for p, log in enumerate(world.changes))
         done &= all(world.lane_commits.get(name, (0, ""))[0] >= len(log.records) for name, log in world.lanes.items())
+        done &= not any(lane.parking.documents for lane in world.owned.values())
         if done:
             return
     raise AssertionError("it does not come to rest")
@@ -134,15 +143,15 @@ def oracle(world: World) -> dict[str, list[tuple[str, int, str]]]:
 
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + COUNT))
 def test_nothing_is_lost_and_first_arrivals_are_in_order(seed):
-    """Whatever crashes, whenever, and whoever owns what for a while."""
+    """Whatever crashes, whenever, whoever owns what for a while, and however receivers behave: delivered or dead-lettered, in order."""
     world = run(seed)
     wanted = oracle(world)
     first: dict[str, list[tuple[str, int, str]]] = {}
     bodies: dict[str, object] = {}
+    for name, key, version, found in dict.fromkeys(world.settled):
+        first.setdefault(name, []).append((key, version, found))
     for arrival in world.arrivals:
-        if arrival.webhook_id not in bodies:
-            bodies[arrival.webhook_id] = arrival
-            first.setdefault(arrival.webhook, []).append((arrival.key, arrival.version, arrival.match))
+        bodies.setdefault(arrival.webhook_id, arrival)
         assert bodies[arrival.webhook_id] == arrival, "one webhook-id, two bodies"
     for name in wanted.keys() | first.keys():
         by_document = lambda found: sorted(found, key=lambda one: one[0])  # noqa: E731 (stable: keeps the order within a document)
@@ -155,5 +164,8 @@ def test_the_world_is_not_idle():
     arrivals = [arrival for world in worlds for arrival in world.arrivals]
     assert len(arrivals) > 200
     assert len({arrival.webhook_id for arrival in arrivals}) < len(arrivals)
+    assert {Turn.DOWN, Turn.UP} == {turn for world in worlds for turn in world.turns}
+    assert sum(world.dead for world in worlds) > 5
+    assert sum(len(places) for world in worlds for places in world.parked.values()) > 100
     assert any(None in log.records for world in worlds for log in world.changes)
     assert msgspec.json.encode(Origin(0, 0, 0))

@@ -2,7 +2,7 @@
 A world in memory: topics, and the processes of Livehook as generators that yield between any two effects.
 
 A process has state that a crash takes away and topics, commits and stores that it does not. The decisions are the product's own (apply,
-fold, match, lane, offsets, retry); only what moves the records is written again here, one effect at a time. One seed, one run.
+fold, match, lane, health, parking, offsets, retry); only what moves the records is written again here, one effect at a time.
 """
 
 from __future__ import annotations
@@ -14,11 +14,17 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from connectors.webhook.lanes import Held, Lane
+from connectors.webhook.calls import Failure, Response
+from connectors.webhook.health import Health, Policy, Turn
+from connectors.webhook.lanes import AHEAD, Held, Lane
 from connectors.webhook.offsets import Start, decode
+from connectors.webhook.parking import where
+from connectors.webhook.retry import DeadLetter, Delivered, Disable, RetryAt, Returned, Schedule
+from schemas.attempts import ErrorCode
 from schemas.changes import Change, PassedMark
 from schemas.keys import partition_of
 from schemas.mutations import MARK_KEY, Mark
+from schemas.parked import Parked
 from schemas.positions import Origin, Position
 from schemas.records import (
     decode_change,
@@ -39,6 +45,8 @@ from streams.state import Fold, Meta, Stored
 from streams.subscriptions import Subscriptions
 
 Steps = Generator[None, None, None]
+
+POLICY = Policy(Schedule((0.0, 3.0, 20.0, 50.0), 0.2), 1e9)
 
 
 class Died(Exception):
@@ -117,6 +125,15 @@ class World:
         self.clock_us = 1_000_000
         self.trace: list[str] = []
         self.failing = 0.0
+        self.now_s = 1_000.0
+        self.down: set[str] = set()
+        self.poison: set[tuple[str, str]] = set()
+        self.parked: dict[str, dict[int, Parked | None]] = defaultdict(dict)
+        self.generations: dict[str, int] = defaultdict(int)
+        self.owned: dict[str, Lane] = {}
+        self.settled: list[tuple[str, str, int, str]] = []  # delivered or dead-lettered
+        self.turns: list[Turn] = []
+        self.dead = 0
 
     # --- what users do
 
@@ -235,34 +252,97 @@ class World:
     # --- the sink
 
     def sink(self, name: str) -> Steps:
+        """The next owner of a lane; whoever had it before commits and calls no more."""
+        self.generations[name] += 1
+        return self._sink(name, self.generations[name])
+
+    def _sink(self, name: str, generation: int) -> Steps:
         log = self.lanes[name]
         offset, metadata = self.lane_commits.get(name, (0, None))
         start = Start() if metadata is None else decode(offset, metadata, name)
-        lane = Lane({0: start}, concurrency=3, origin_partitions=self.partitions)
-        position, now = start.offset, 0.0
+        lane = Lane({0: start}, uid=name, concurrency=6, origin_partitions=self.partitions, bytes_max=5_000, parked_max=20)
+        if generation == self.generations[name]:
+            self.owned[name] = lane
+        lane.restore(record for record in self.parked[name].values() if record is not None)
+        health = Health(self.rng)
+        position = start.offset
         while True:
-            now += 1.0
+            self.now_s += 1.0
+            now, is_owner = self.now_s, generation == self.generations[name]
             for at, key, value, _ in self.read(log, position, 0 if lane.full(0) else self.rng.randint(0, 4)):
                 lane.take(Held(0, at, key, value, decode_delivery(value)))
                 position = at + 1
-            sent = lane.ready(now)
-            self.rng.shuffle(sent)
-            for held in sent:
-                yield
-                if self.rng.random() < self.failing:
-                    lane.retry_at(held, now + self.rng.randint(0, 5))
-                    continue
-                self._arrive(name, held)
-                yield
-                lane.finished(held)
-            if self.rng.random() < 0.3:
+            lane.relieve(0, now)
+            if is_owner:  # a process that was frozen has no lease: it starts nothing
+                yield from self._read_back(lane, log, health, now)
+                yield from self._send(name, lane, health, now)
+            yield from self._write_parked(name, lane)
+            if self.rng.random() < 0.3 and generation == self.generations[name]:
                 offsets = lane.partitions[0]
                 self.lane_commits[name] = (offsets.commit, offsets.metadata(name))
             yield
 
+    def _read_back(self, lane: Lane, log: Log, health: Health, now: float) -> Steps:
+        room = health.room(now)
+        for document in lane.wanted(now, 6 if room is None else room):
+            yield
+            places = document.places.ahead(self.rng.randint(1, AHEAD))
+            found = [(where(place)[1], log.records[where(place)[1]]) for place in places]
+            lane.loaded(document, [Held(0, at, one[0], one[1] or b"", decode_delivery(one[1] or b"")) for at, one in found if one])
+
+    def _send(self, name: str, lane: Lane, health: Health, now: float) -> Steps:
+        sent = lane.ready(now, health.room(now))
+        health.pace.started(now, len(sent))
+        for held in sent:
+            health.started(held.place)
+        self.rng.shuffle(sent)
+        for held in sent:
+            yield
+            result = self._called(name, held)
+            yield
+            verdict = health.judge(result, held.place, held.key, held.attempt, POLICY, started=now, now=now)
+            if verdict.turn is not None:
+                self.turns.append(verdict.turn)
+                lane.forgive(verdict.forgiven)
+            match verdict.decision:
+                case Delivered():
+                    lane.finished(held)
+                case RetryAt(at):
+                    lane.retry_at(held, at, now)
+                case Returned():
+                    lane.give_back(held, last=True)
+                case DeadLetter():
+                    self.settled.append((name, held.delivery.change.key, held.delivery.change.version, held.delivery.match.value))
+                    self.dead += 1
+                    yield
+                    lane.finished(held)
+                case Disable():
+                    raise AssertionError("no webhook is down for so long")
+
+    def _write_parked(self, name: str, lane: Lane) -> Steps:
+        """One record after the other; whatever of them is written when the process ends is a prefix."""
+        while lane.parking.outbox and self.rng.random() < 0.9:
+            note = lane.parking.outbox[0]
+            self.parked[name][note.place] = note.pointer
+            yield
+            lane.written([note])
+
+    def _called(self, name: str, held: Held) -> Response | Failure:
+        """A receiver that may be down, hate a document, fail by chance, and lie: it has taken the delivery and says that it has not."""
+        document = held.delivery.change.key
+        if name in self.down:
+            return Failure(ErrorCode.CONNECT, "refused")
+        if (name, document) in self.poison:
+            return Response(400)
+        fails = self.rng.random() < self.failing
+        if not fails or self.rng.random() < 0.5:
+            self._arrive(name, held)
+        return Response(self.rng.choice([500, 429, 503])) if fails else Response(200)
+
     def _arrive(self, name: str, held: Held) -> None:
         delivery = held.delivery
         change = delivery.change
+        self.settled.append((name, change.key, change.version, delivery.match.value))
         self.arrivals.append(Arrival(name, change.key, change.version, delivery.webhook_id, delivery.match.value, change.old, change.new))
 
     def read(self, log: Log, start: int = 0, at_most: int = 10**9) -> list[tuple[int, bytes, bytes, list[tuple[str, bytes]]]]:

@@ -28,6 +28,7 @@ METRICS: dict[str, set[str]] = {
     "livehook_egress_refused_total": {"class"},
     "livehook_lane_lag": {"webhook"},
     "livehook_lane_in_flight": {"webhook"},
+    "livehook_lane_parked": {"webhook"},
     "livehook_lane_state": {"webhook", "state"},
     "livehook_dead_letters_total": {"reason"},
     "livehook_stream_lag": {"topic"},

@@ -12,6 +12,8 @@ from schemas.changes import Change, PassedMark
 from schemas.deliveries import Delivery, Match
 from schemas.errors import BadRecord, Reason
 from schemas.mutations import Mark, Method, Mutation
+from schemas.notices import Notice, NoticeKind
+from schemas.parked import Down, Parked
 from schemas.positions import Origin
 from schemas.webhooks import Installation, Secret, State, Trigger, WebhookRevision, WebhookSince, WebhookSpec, WebhookStatus
 
@@ -35,6 +37,7 @@ ATTEMPT = Attempt(
     "att_1", "adults", "msg_1", "people", "people/1", "create", 1, 1, "17", 2, 10, 20, Outcome.RETRY,
     REQUEST, Exchanged({}, b"no", body_truncated=True, status=503), AttemptError(ErrorCode.STATUS, "503"), 99, test=True, replay="rpl_1",
 )  # fmt: skip
+NOTICE = Notice("ntc_1", NoticeKind.DEAD, "adults", 7, "status 400", "people/1", "msg_1", "17")
 UPSERT = Mutation(Method.UPSERT, "people", "1", b'{"_id":"1"}', 3, b'{"by":"x"}')
 SECRETS = [Secret("whsec_x", None), Secret("whsec_y", 5)]
 REVISION = WebhookRevision("uid", "adults", 4, 9, SPEC, SECRETS, 1, 2, [Origin(0, 0, 3)], deleted=True)
@@ -57,6 +60,9 @@ EXAMPLES: dict[str, tuple[Any, Any, Any]] = {
     "since": (records.encode_since, records.decode_webhooks, WebhookSince("adults", 5, Origin(1, 3, 2**40))),
     "status": (records.encode_status, records.decode_webhooks, WebhookStatus("uid", "adults", 9, State.DISABLED, "410", 3)),
     "installation": (records.encode_installation, records.decode_webhooks, Installation(1, "a", "b")),
+    "notice": (records.encode_notice, records.decode_activity, NOTICE),
+    "parked": (records.encode_parked, records.decode_parked, Parked("uid", 3, 2**40, b"people/\xff", 4, 1_790_000_000_000_000)),
+    "down": (records.encode_parked, records.decode_parked, Down("uid", 1_790_000_000_000_000)),
 }
 OLD_BYTES = json.loads((Path(__file__).parents[1] / "golden" / "records.json").read_text())
 

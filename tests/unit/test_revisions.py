@@ -4,10 +4,11 @@ import msgspec
 import pytest
 
 from livehook.api.revisions import TooManySecrets, deleted, edited, planned, rotated
+from schemas.errors import FieldError, Invalid
 from schemas.positions import Origin
 from schemas.registry import Webhook
 from schemas.webhook_validation import Wanted
-from schemas.webhooks import Secret, State, WebhookRevision, WebhookSpec, WebhookStatus
+from schemas.webhooks import DeliverySettings, Secret, State, WebhookRevision, WebhookSpec, WebhookStatus
 
 SPEC = WebhookSpec("adults", "https://example.com", ("people",))
 SINCE = [Origin(0, 0, 5)]
@@ -67,6 +68,18 @@ def test_what_is_there_already_is_not_written():
     """Nor is the secret that is there."""
     assert plan(Wanted(SPEC)) is None
     assert plan(Wanted(SPEC, "old")) is None
+
+
+def test_the_number_of_partitions_is_fixed_once_made():
+    """A document must go on finding its partition; a name that was deleted is free again."""
+    other = Wanted(msgspec.structs.replace(SPEC, delivery=DeliverySettings(partitions=4)))
+    for present, newest in ((CURRENT, CURRENT), (None, msgspec.structs.replace(CURRENT, since=None))):
+        with pytest.raises(Invalid) as error:
+            plan(other, present, newest)
+        assert [
+            FieldError("delivery.partitions", "is fixed once the webhook is made, and is 1: delete it to change that")
+        ] == error.value.errors
+    assert 4 == plan(other, None, deleted(CURRENT, 50)).spec.delivery.partitions
 
 
 def test_another_secret_replaces_all():

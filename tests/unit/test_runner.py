@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import random
+from collections.abc import Collection, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -14,6 +16,7 @@ from connectors.webhook.lease import Lease, uptime_s
 from connectors.webhook.metrics import SinkMetrics
 from connectors.webhook.offsets import Start, decode
 from connectors.webhook.ownership import KnownLane, LaneRecord, Taken
+from connectors.webhook.parked import Bodies, Troubles
 from connectors.webhook.rates import Share
 from connectors.webhook.runner import LaneRunner
 from connectors.webhook.shared import Shared
@@ -21,19 +24,23 @@ from connectors.webhook.signature import new_secret
 from schemas.attempts import ErrorCode
 from schemas.changes import Change
 from schemas.deliveries import Delivery, Match
+from schemas.notices import Notice, NoticeKind
+from schemas.parked import Down, Parked
 from schemas.positions import Origin
-from schemas.records import decode_attempt, decode_webhooks, encode_delivery
+from schemas.records import decode_activity, decode_attempt, decode_parked, decode_webhooks, encode_delivery
 from schemas.registry import Webhook
-from schemas.topics import Record
+from schemas.topics import Record, Topics
 from schemas.webhooks import DeliverySettings, Payload, Retry, Secret, State, WebhookRevision, WebhookSpec, WebhookStatus
 
 TOPIC = "livehook.deliveries.one"
+NO_TROUBLES = Troubles()
+PARKED = Topics().parked.name
 
 
 class World:
     """Everything around one or more lanes."""
 
-    def __init__(self, *, calls: int = 100, held_bytes: int = 10_000_000) -> None:
+    def __init__(self, *, calls: int = 100, held_bytes: int = 10_000_000, parked_max: int = 1_000) -> None:
         self.calls: list[Request] = []
         self.called = asyncio.Event()
         self.open: list[tuple[Request, asyncio.Future[Response | Failure]]] = []
@@ -42,16 +49,18 @@ class World:
         self.writing = asyncio.Event()
         self.writing.set()
         self.stopped: list[str] = []
+        self.log: dict[int, LaneRecord] = {}
+        self.read_back: list[list[int]] = []
         self.failures: list[BaseException] = []
         self.lease = Lease(15.0)
         self.lease.renewed(uptime_s())
         self.now = 1_790_000_000.0
         self.registry = CollectorRegistry()
         self.shared = Shared(
-            sender=self, producer=Producing(self), attempts=self, reading=self, metrics=SinkMetrics(self.registry), lease=self.lease,
-            calls=Share(calls), held_bytes=Share(held_bytes), failed=self.failures.append, attempts_topic="attempts",
-            dead_letters_topic="dead-letters", webhooks_topic="webhooks", origin_partitions=8, user_agent="livehook/1", worker="http://a",
-            now=lambda: self.now,
+            sender=self, producer=Producing(self), attempts=self, reading=self, records=self, metrics=SinkMetrics(self.registry),
+            lease=self.lease, calls=Share(calls), held_bytes=Share(held_bytes), failed=self.failures.append, attempts_topic="attempts",
+            dead_letters_topic="dead-letters", webhooks_topic="webhooks", parked_topic=Topics().parked, parked_max=parked_max,
+            origin_partitions=8, user_agent="livehook/1", worker="http://a", now=lambda: self.now, rng=random.Random(1),
         )  # fmt: skip
 
     # The sender: calls stay open until the test answers them.
@@ -70,6 +79,8 @@ class World:
     async def answer(self, *results: Response | Failure | int) -> None:
         """Answer the oldest open calls, one each, and let the lane go on."""
         for result in results:
+            if not self.open:
+                await self.settle()
             _, future = self.open.pop(0)
             future.set_result(Response(result) if isinstance(result, int) else result)
         await self.settle()
@@ -89,6 +100,11 @@ class World:
         self.attempts.append(record)
         return True
 
+    async def bodies(self, topic: str, partition: int, wanted: Collection[int]) -> Bodies:
+        self.read_back.append(sorted(wanted))
+        kept = {offset: self.log[offset] for offset in wanted if offset in self.log}
+        return Bodies(kept, frozenset(wanted) - kept.keys())
+
     def pause(self, places) -> None:
         self.stopped += [topic for topic, _ in places]
 
@@ -96,9 +112,11 @@ class World:
         for topic, _ in places:
             self.stopped.remove(topic)
 
-    def runner(self, name: str = "one", starts: dict[int, Start] | None = None, **spec) -> LaneRunner:
+    def runner(self, name: str = "one", starts: dict[int, Start] | None = None, troubles: Troubles = NO_TROUBLES, **spec) -> LaneRunner:
         lane = KnownLane(name, "uid", TOPIC.replace("one", name), 1)
-        return LaneRunner(Taken(lane, starts or {0: Start()}), webhook(name, **spec), self.shared)
+        runner = LaneRunner(Taken(lane, starts or {0: Start()}), webhook(name, **spec), self.shared)
+        runner.restore(troubles)
+        return runner
 
     def asked(self) -> list[tuple[str, str]]:
         """Document and attempt of every call so far."""
@@ -351,3 +369,230 @@ async def test_what_is_seen_of_a_lane(world):
     runner.show()
     assert 8.0 == world.registry.get_sample_value("livehook_lane_lag", {"webhook": "one"})
     assert 1.0 == world.registry.get_sample_value("livehook_lane_state", {"webhook": "one", "state": "running"})
+
+
+def parked_notes(world: World) -> dict[bytes, Parked | Down | None]:
+    """What ``parked`` holds in the end."""
+    return {one.key or b"": None if one.value is None else decode_parked(one.value) for one in world.written if one.topic == PARKED}
+
+
+def notices(world: World) -> list[NoticeKind]:
+    found = [decode_activity(one.value or b"") for one in world.attempts]
+    return [one.kind for one in found if isinstance(one, Notice)]
+
+
+async def test_a_document_that_fails_is_parked_and_the_commit_goes_on(world):
+    """Waits over 10 s park the document with all that stands behind it; others go on, and so does what comes later for it, in order."""
+    runner = world.runner(retry=Retry(("0s", "60s", "60s"), 0.0))
+    world.log = {offset: record(offset, document) for offset, document in enumerate("aaba")}
+    await read(runner, *world.log.values())
+    await world.answer(400, 200)
+    found = parked_notes(world)
+    assert {b"one/1": Parked("uid", 0, 1, b"c/a"), b"one/3": Parked("uid", 0, 3, b"c/a")} == {
+        key: found[key] for key in (b"one/1", b"one/3")
+    }
+    head = found[b"one/0"]
+    assert isinstance(head, Parked)
+    assert 60_000_000 <= head.due_us - world.now * 1_000_000 < 61_000_000
+    assert msgspec.structs.replace(head, due_us=0) == Parked("uid", 0, 0, b"c/a", 1)
+    item = runner.items()[0]
+    assert (4, 0, 3, 3) == (item["offset"]["committed"], item["queued"], item["parked"], item["lag"])
+    assert ([NoticeKind.PARKED], 2, 0) == (notices(world), len(world.calls), world.shared.held_bytes.used)
+    world.now += 61
+    runner.go_on()
+    await world.settle()
+    assert ("a", "2") == world.asked()[-1]
+    await world.answer(200, 200, 200)
+    assert [("a", "2"), ("a", "1"), ("a", "1")] == world.asked()[2:]
+    assert {None} == set(parked_notes(world).values())
+    assert (0, 0, 0) == (runner.items()[0]["parked"], world.shared.held_bytes.used, world.shared.calls.used)
+
+
+async def test_the_commit_waits_for_the_pointer(world):
+    """What is parked is on record, once, before the commit passes it."""
+    runner = world.runner(retry=Retry(("0s", "60s"), 0.0))
+    await read(runner, record(0, "a"))
+    world.writing.clear()
+    world.open.pop()[1].set_result(Response(400))
+    for _ in range(20):
+        await asyncio.sleep(0)
+        runner.go_on()
+        runner.go_on()
+    assert 0 == runner.items()[0]["offset"]["committed"]
+    world.writing.set()
+    await world.settle()
+    assert (1, 1, 1) == (runner.items()[0]["offset"]["committed"], runner.items()[0]["parked"], len(world.written))
+
+
+async def test_at_the_end_of_its_schedule_a_parked_document_goes_on(world):
+    """A dead letter and a notice; then what waited behind."""
+    runner = world.runner(retry=Retry(("0s", "60s"), 0.0))
+    world.log = {offset: record(offset, "a") for offset in range(2)}
+    await read(runner, *world.log.values())
+    await world.answer(400)
+    world.now += 61
+    runner.go_on()
+    await world.settle()
+    await world.answer(400)
+    assert [NoticeKind.PARKED, NoticeKind.DEAD] == notices(world)
+    assert [("a", "1"), ("a", "2"), ("a", "1")] == world.asked()
+    assert ["exhausted"] == [dict(one.headers)["reason"].decode() for one in world.written if one.topic == "dead-letters"]
+    await world.answer(200)
+    assert 0 == runner.items()[0]["parked"]
+
+
+async def test_what_retention_took_is_dead_lettered_with_what_is_known(world):
+    """Its key, its source and its attempts; then what waited behind."""
+    runner = world.runner(retry=Retry(("0s", "60s"), 0.0))
+    world.log = {offset: record(offset, "a") for offset in range(2)}
+    await read(runner, *world.log.values())
+    await world.answer(400)
+    del world.log[0]
+    world.now += 61
+    runner.go_on()
+    await world.settle()
+    (dead,) = [one for one in world.written if one.topic == "dead-letters"]
+    assert (b"c/a", None, b"expired", f"{TOPIC}/0/0".encode()) == (
+        dead.key, dead.value, dict(dead.headers)["reason"], dict(dead.headers)["source"],
+    )  # fmt: skip
+    assert [("a", "1"), ("a", "1")] == world.asked()
+
+
+async def test_parked_documents_outlive_the_sink(world):
+    """The next owner knows the attempts that were made, keeps the order, and sends nothing that was parked from the lane."""
+    log = [record(offset, "a") for offset in range(3)]
+    world.log = dict(enumerate(log))
+    due_us = int((world.now + 30) * 1_000_000)
+    troubles = Troubles((Parked("uid", 0, 1, b"c/a"), Parked("uid", 0, 0, b"c/a", 1, due_us), Parked("gone", 0, 2, b"c/x")))
+    runner = world.runner(starts={0: Start(1)}, troubles=troubles, retry=Retry(("0s", "60s", "60s"), 0.0))
+    await read(runner, *log[1:])
+    await world.settle()
+    assert (3, 3, []) == (runner.items()[0]["offset"]["committed"], runner.items()[0]["parked"], world.calls)
+    world.now += 31
+    runner.go_on()
+    await world.settle()
+    await world.answer(200, 200, 200)
+    assert [("a", "2"), ("a", "1"), ("a", "1")] == world.asked()
+    assert ["1", "2", "3"] == [dict(call.headers)["livehook-version"] for call in world.calls]
+
+
+async def test_a_lane_with_too_much_parked_is_not_read_on(world):
+    """It says so; with room again it goes on."""
+    world = World(parked_max=3)
+    runner = world.runner(retry=Retry(("0s", "60s", "60s"), 0.0))
+    log = [record(offset, "a") for offset in range(8)]
+    world.log = dict(enumerate(log))
+    await read(runner, *log[:4])
+    await world.answer(400)
+    await read(runner, *log[4:])
+    assert ([TOPIC], 4) == (world.stopped, runner.items()[0]["parked"])
+    world.now += 61
+    runner.go_on()
+    await world.settle()
+    for _ in log:
+        await world.answer(200)
+    assert ([], 9, 0) == (world.stopped, len(world.calls), runner.items()[0]["parked"])
+
+
+async def test_an_endpoint_that_fails_for_everybody_is_down(world):
+    """Whatever the status: nothing of it is counted or dead-lettered, it is probed one call at a time, and then all goes on."""
+    runner = world.runner(retry=Retry(("0s", "60s"), 0.0))
+    log = [record(offset, f"d{offset % 30}") for offset in range(60)]
+    world.log = dict(enumerate(log))
+    await read(runner, *log)
+    await world.answer(*[404] * 30)
+    item = runner.items()[0]
+    assert ("down", "open", True, 0) == (item["state"], item["breaker"], item["nextProbeAt"] is not None, len(world.open))
+    assert isinstance(parked_notes(world)[b"one/down"], Down)
+    before = len(world.calls)
+    for _ in range(5):
+        world.now += 400
+        runner.go_on()
+        await world.settle()
+        assert ("half-open", 1) == (runner.items()[0]["breaker"], len(world.open))
+        await world.answer(503)
+    assert before + 5 == len(world.calls)
+    world.now += 400
+    runner.go_on()
+    await world.settle()
+    while world.open:
+        await world.answer(200)
+    assert {"1"} == {attempt for _, attempt in world.asked()}
+    versions: dict[str, list[int]] = {}
+    for request in world.calls[before + 5 :]:
+        headers = dict(request.headers)
+        versions.setdefault(headers["livehook-document"], []).append(int(headers["livehook-version"]))
+    assert all(found == sorted(set(found)) for found in versions.values())
+    assert 60 == sum(map(len, versions.values()))
+    assert [] == [one for one in world.written if one.topic == "dead-letters"]
+    assert ("running", "closed", None) == (runner.items()[0]["state"], runner.items()[0]["breaker"], parked_notes(world)[b"one/down"])
+    assert NoticeKind.DOWN in notices(world)
+    assert NoticeKind.UP == notices(world)[-1]
+
+
+async def test_an_endpoint_that_is_down_too_long_is_disabled(world):
+    """With the reason on record and its lane kept; resumed, it goes on where it stood."""
+    runner = world.runner(retry=Retry(("0s", *["1s"] * 9), 0.0, "1h"))
+    await read(runner, record(0, "a"))
+    for _ in range(5):
+        await world.answer(Failure(ErrorCode.CONNECT, "refused"))
+        world.now += 2
+        runner.go_on()
+        await world.settle()
+    assert "down" == runner.items()[0]["state"]
+    await world.answer(Failure(ErrorCode.CONNECT, "refused"))
+    world.now += 3_601
+    runner.go_on()
+    await world.settle()
+    await world.answer(Failure(ErrorCode.CONNECT, "refused"))
+    (status,) = [decode_webhooks(one.value or b"") for one in world.written if one.topic == "webhooks"]
+    assert isinstance(status, WebhookStatus)
+    assert (State.DISABLED, "no call has succeeded for 1h; the last error: refused") == (status.state, status.reason)
+    assert ("disabled", 0) == (runner.items()[0]["state"], runner.items()[0]["offset"]["committed"])
+    runner.update(webhook(edit=2))
+    await world.settle()
+    await world.answer(200)
+    assert ("running", 1) == (runner.items()[0]["state"], runner.items()[0]["offset"]["committed"])
+
+
+async def test_an_endpoint_that_was_down_is_probed_by_its_next_owner(world):
+    """No burst of calls after a restart: one, and the time it has been down goes on counting."""
+    down = Down("uid", int((world.now - 7_200) * 1_000_000))
+    runner = world.runner(troubles=Troubles((), down), retry=Retry(("0s", "1s"), 0.0, "1h"))
+    await read(runner, *[record(offset, f"d{offset}") for offset in range(9)])
+    assert ("down", 1) == (runner.items()[0]["state"], len(world.calls))
+    await world.answer(500)
+    assert "disabled" == runner.items()[0]["state"]
+
+
+async def test_one_document_is_no_endpoint(world):
+    """A lane whose only traffic is one failing document is not down: the document fails."""
+    runner = world.runner(retry=Retry(("0s", *["1s"] * 29), 0.0))
+    await read(runner, record(0, "a"), record(1, "a"))
+    for _ in range(30):
+        await world.answer(500)
+        world.now += 2
+        runner.go_on()
+        await world.settle()
+    assert "running" == runner.items()[0]["state"]
+    assert ["dead-letters"] == [one.topic for one in world.written]
+
+
+async def test_a_slow_document_with_more_behind_it_than_the_window_holds_up_nobody(world):
+    """It hangs, its followers fill the window: they are parked, and the others are read."""
+    world = World(parked_max=100_000)
+    runner = world.runner(delivery=DeliverySettings(concurrency=8))
+    log = [record(offset, "poison") for offset in range(8_192)]
+    world.log = dict(enumerate(log))
+    await read(runner, *log, record(8_192, "other"))
+    assert ([TOPIC], 1) == (world.stopped, len(world.calls))
+    world.now += 6
+    runner.show()
+    for _ in range(20):
+        await world.settle()
+    assert ("other", "1") == world.asked()[-1]
+    await world.answer(200)
+    assert (8_191, []) == (runner.items()[0]["parked"], world.stopped)
+    for _ in range(40):
+        await world.answer(200)
+    assert [str(version) for version in range(2, 40)] == [dict(call.headers)["livehook-version"] for call in world.calls[2:40]]

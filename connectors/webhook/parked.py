@@ -1,0 +1,138 @@
+"""
+What is on record of lanes in trouble, read once when they are taken; and the bodies of parked deliveries, read back from their lanes.
+
+Shell; the waiting for Kafka is done in threads. Called by sink.py and parker.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from connectors.kafka.admin import offsets
+from connectors.kafka.config import KafkaConfig
+from connectors.kafka.errors import KafkaUnavailable
+from connectors.kafka.places import RecordReader
+from connectors.kafka.reading import read_partition
+from connectors.webhook.ownership import LaneRecord
+from schemas.errors import BadRecord
+from schemas.keys import partition_of
+from schemas.parked import Down, Parked, webhook_of
+from schemas.records import decode_parked
+from schemas.topics import TopicSpec
+
+logger = logging.getLogger(__name__)
+
+READ_S_MAX = 10.0
+AGAIN_S = 0.5
+TRIES = 20
+
+T = TypeVar("T")
+
+
+class Troubles(msgspec.Struct, frozen=True):
+    """What ``parked`` holds of one webhook."""
+
+    parked: tuple[Parked, ...] = ()
+    down: Down | None = None
+
+
+class Bodies(msgspec.Struct, frozen=True):
+    """Records of one lane partition by offset; ``gone``: those that the lane does not hold any more. The rest: ask again."""
+
+    records: Mapping[int, LaneRecord]
+    gone: frozenset[int]
+
+
+class Records(Protocol):
+    """What a lane can ask of Kafka besides its consumer."""
+
+    async def bodies(self, topic: str, partition: int, wanted: Collection[int]) -> Bodies:
+        """The records at these offsets. Raises KafkaUnavailable, KafkaRefused."""
+        ...
+
+
+class KafkaRecords:
+    """Reads in one thread of its own."""
+
+    def __init__(self, config: KafkaConfig, topic: TopicSpec) -> None:
+        self._config, self._topic = config, topic
+        self._reader = RecordReader(config)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="parked")
+
+    async def bodies(self, topic: str, partition: int, wanted: Collection[int]) -> Bodies:
+        """The records at these offsets. Raises KafkaUnavailable, KafkaRefused."""
+
+        def read() -> Bodies:
+            found = self._reader.read(topic, partition, wanted, timeout_s=READ_S_MAX)
+            records = {
+                offset: LaneRecord(topic, partition, offset, message.key(), message.value()) for offset, message in found.records.items()
+            }
+            return Bodies(records, found.gone)
+
+        return await self._in_thread(read)
+
+    async def troubles(self, webhooks: Collection[str]) -> dict[str, Troubles]:
+        """
+        What is on record of these.
+
+        Raises:  KafkaUnavailable: it could not be read for some time. KafkaRefused.
+        """
+        for _ in range(TRIES):
+            try:
+                return await self._in_thread(lambda: read_troubles(self._config, self._topic, webhooks))
+            except KafkaUnavailable as error:
+                logger.info("what is parked is not known yet: %s", error)
+                await asyncio.sleep(AGAIN_S)
+        raise KafkaUnavailable(f"{self._topic.name} could not be read")
+
+    async def close(self) -> None:
+        """Give up the connections, after the read that is under way."""
+        await self._in_thread(self._reader.close)
+        self._thread.shutdown(wait=False)
+
+    async def _in_thread(self, act: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, act)
+
+
+def partition_of_webhook(webhook: str, topic: TopicSpec) -> int:
+    """Where in ``parked`` a webhook's records are."""
+    return partition_of(webhook.encode(), topic.partitions)
+
+
+def read_troubles(config: KafkaConfig, topic: TopicSpec, webhooks: Collection[str]) -> dict[str, Troubles]:
+    """
+    Fold what ``parked`` holds of these webhooks up to its present end.
+
+    Raises:  KafkaUnavailable, KafkaRefused.
+    """
+    places = {(topic.name, partition_of_webhook(webhook, topic)) for webhook in webhooks}
+    found: dict[str, dict[bytes, Parked | Down]] = {webhook: {} for webhook in webhooks}
+    for (name, partition), log in offsets(config, places, timeout_s=READ_S_MAX).items():
+        for batch in read_partition(config, name, partition, log.log_start, log.end):
+            for message in batch:
+                _fold(found, message.key() or b"", message.value())
+    return {webhook: _troubles(records.values()) for webhook, records in found.items()}
+
+
+def _fold(found: dict[str, dict[bytes, Parked | Down]], key: bytes, value: bytes | None) -> None:
+    records = found.get(webhook_of(key))
+    if records is None:
+        return
+    if value is None:
+        records.pop(key, None)
+        return
+    try:
+        records[key] = decode_parked(value)
+    except BadRecord as error:
+        logger.error("a record of parked deliveries cannot be read, key %r: %s", key, error)
+
+
+def _troubles(records: Collection[Parked | Down]) -> Troubles:
+    parked = tuple(record for record in records if isinstance(record, Parked))
+    return Troubles(parked, next((record for record in records if isinstance(record, Down)), None))

@@ -1,0 +1,151 @@
+"""
+The shell around parking.py: writes what is to be written to ``parked``, and reads back the bodies of parked deliveries that are due.
+
+One write and one read at a time for each lane, so that records of a place are written in the order in which things happened to it.
+Runs in the event loop. Called by runner.py.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+
+from connectors.kafka.errors import KafkaRefused, KafkaUnavailable
+from connectors.webhook.lanes import AHEAD, Held, Lane
+from connectors.webhook.ownership import KnownLane, LaneRecord
+from connectors.webhook.parked import Bodies, partition_of_webhook
+from connectors.webhook.parking import Document, Note, where
+from connectors.webhook.retry import DeadLetter
+from connectors.webhook.shared import Shared
+from schemas.errors import BadRecord, Reason
+from schemas.parked import DOWN, Down, parked_key
+from schemas.records import decode_delivery, encode_parked
+from schemas.topics import Record
+
+logger = logging.getLogger(__name__)
+
+NOTES_MAX = 1_000
+DOCUMENTS_MAX = 64
+AGAIN_S = 1.0
+
+Bury = Callable[[int, int, bytes | None, DeadLetter], Awaitable[None]]
+"""Puts a delivery of which only partition, offset and key are known into the dead letters."""
+
+
+class Parker:
+    """
+    Of one lane.
+
+    Args:  bury: see :data:`Bury`.
+    """
+
+    def __init__(self, known: KnownLane, lane: Lane, shared: Shared, bury: Bury) -> None:
+        self._known, self._lane, self._shared, self._bury = known, lane, shared, bury
+        self._partition = partition_of_webhook(known.webhook, shared.parked_topic)
+        self._down: list[Record] = []
+        self._is_writing = False
+        self._is_reading = False
+
+    def begin(self) -> bool:
+        """Whether there is something to write and nobody does so; :meth:`write` must follow."""
+        begins = self._has_notes and not self._is_writing
+        self._is_writing = self._is_writing or begins
+        return begins
+
+    @property
+    def _has_notes(self) -> bool:
+        return bool(self._lane.parking.outbox or self._down)
+
+    def down(self, since: float | None) -> None:
+        """The endpoint is down since then, or (None) no longer."""
+        value = None if since is None else encode_parked(Down(self._known.uid, int(since * 1_000_000)))
+        self._down.append(self._record(DOWN, value))
+
+    async def write(self) -> None:
+        """Write until nothing is left to write."""
+        try:
+            while self._has_notes:
+                notes, down = self._lane.parking.outbox[:NOTES_MAX], self._down
+                self._down = []
+                await self._shared.producer.send([*down, *map(self._noted, notes)])
+                self._lane.written(notes)
+        finally:
+            self._is_writing = False
+
+    async def forget(self) -> None:
+        """The webhook was deleted: nothing of it is parked any more."""
+        places = [place for document in self._lane.parking.documents.values() for place in document.places.ahead(len(document.places))]
+        for first in range(0, len(places), NOTES_MAX):
+            await self._shared.producer.send([self._noted(Note(place, None)) for place in places[first : first + NOTES_MAX]])
+        await self._shared.producer.send([self._record(DOWN, None)])
+
+    def due(self, now: float, at_most: int) -> list[Document]:
+        """Documents whose bodies are to be read back now; :meth:`read` must follow."""
+        found = [] if self._is_reading else self._lane.wanted(now, min(at_most, DOCUMENTS_MAX))
+        self._is_reading = self._is_reading or bool(found)
+        return found
+
+    async def read(self, documents: Sequence[Document]) -> None:
+        """Read back the first bodies of these and hand them to the lane."""
+        wanted: dict[int, set[int]] = defaultdict(set)
+        for document in documents:
+            for place in document.places.ahead(AHEAD):
+                partition, offset = where(place)
+                wanted[partition].add(offset)
+        try:
+            found = {
+                partition: await self._shared.records.bodies(self._known.topic, partition, offsets) for partition, offsets in wanted.items()
+            }
+        except (KafkaUnavailable, KafkaRefused) as error:
+            logger.info("what is parked of webhook %s cannot be read back now: %s", self._known.webhook, error)
+            for document in documents:
+                self._lane.not_loaded(document, self._shared.now() + AGAIN_S)
+        else:
+            for document in documents:
+                await self._hand_over(document, found)
+        finally:
+            self._is_reading = False
+
+    async def _hand_over(self, document: Document, found: dict[int, Bodies]) -> None:
+        bodies: list[Held] = []
+        for place in document.places.ahead(AHEAD):
+            partition, offset = where(place)
+            record = found[partition].records.get(offset)
+            held = None if record is None else self._held(document, record)
+            if held is not None:
+                bodies.append(held)
+                continue
+            if not bodies and (record is not None or offset in found[partition].gone):
+                await self._expired(document, partition, offset)
+                return
+            break
+        if bodies:
+            self._lane.loaded(document, bodies)
+        else:
+            self._lane.not_loaded(document, self._shared.now())
+
+    def _held(self, document: Document, record: LaneRecord) -> Held | None:
+        """None: at that offset is another record now; somebody has made the topic anew."""
+        try:
+            delivery = decode_delivery(record.value or b"")
+        except BadRecord:
+            return None
+        if record.key != document.key or delivery.webhook_uid != self._known.uid:
+            return None
+        return Held(record.partition, record.offset, record.key, record.value or b"", delivery)
+
+    async def _expired(self, document: Document, partition: int, offset: int) -> None:
+        topic = self._known.topic
+        logger.error("%s/%d/%d was parked and is not in the lane any more: retention has taken it", topic, partition, offset)
+        detail = f"parked after {document.attempt} attempts, and gone from the lane before it could be sent again"
+        await self._bury(partition, offset, document.key, DeadLetter(Reason.EXPIRED, detail))
+        self._lane.gone(document)
+
+    def _noted(self, note: Note) -> Record:
+        partition, offset = where(note.place)
+        place = str(offset) if self._known.partitions == 1 else f"{partition}:{offset}"
+        return self._record(place, None if note.pointer is None else encode_parked(note.pointer))
+
+    def _record(self, place: str, value: bytes | None) -> Record:
+        return Record(self._shared.parked_topic.name, parked_key(self._known.webhook, place), value, partition=self._partition)
