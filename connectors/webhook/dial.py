@@ -21,7 +21,8 @@ from connectors.webhook.egress import Address, Class, Rules, literal_address, un
 from connectors.webhook.http1_wire import Origin
 
 ADDRESSES_MAX = 16
-LOOKUPS_MAX = 16
+# Threads. One whose name servers are silent is taken for as long as the system's resolver is patient.
+LOOKUPS_MAX = 64
 LOOKUP_S_MAX = 5.0
 # RFC 8305, section 5: how long the first address may be silent before the next one is tried beside it.
 NEXT_ADDRESS_S = 0.25

@@ -77,8 +77,8 @@ class Raw:
                     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 if self.end != "wait":
                     break
-        except (OSError, asyncio.IncompleteReadError):
-            self.ended.set()
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the sender has hung up, or the test is over
         finally:
             self.ended.set()
             writer.close()

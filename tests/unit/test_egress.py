@@ -221,10 +221,11 @@ async def test_a_webhook_test_is_guarded_too():
 
 async def test_look_ups_are_bounded_and_shared():
     """Calls to one name share a look-up; those to many names wait for a thread."""
-    running, most = 0, 0
+    asked, running, most = 0, 0, 0
 
     def slow(name):
-        nonlocal running, most
+        nonlocal asked, running, most
+        asked += 1
         running += 1
         most = max(most, running)
         time.sleep(0.02)
@@ -232,11 +233,37 @@ async def test_look_ups_are_bounded_and_shared():
         raise socket.gaierror(socket.EAI_NONAME, "no such name")
 
     dialler = Dialler(STRICT, resolve=slow)
-    names = [f"n{number % 40}.example" for number in range(400)]
+    names = [f"n{number % 200}.example" for number in range(600)]
     found = await asyncio.gather(*(dialler.dial(Origin("https", name, 443)) for name in names), return_exceptions=True)
     dialler.close()
     assert {socket.gaierror} == {type(one) for one in found}
     assert 1 < most <= LOOKUPS_MAX
+    assert 200 == asked
+
+
+async def test_either_family_will_do():
+    """Where one address of a name does not answer, another one does."""
+    async with Receiver() as receiver:
+        port = int(receiver.url.rpartition(":")[2])
+        dialler = Dialler(DEV, resolve=lambda name: ["::1", "127.0.0.9", "127.0.0.1"])
+        with await dialler.dial(Origin("http", "both.example", port)) as sock:
+            assert ("127.0.0.1", port) == sock.getpeername()
+        dialler.close()
+
+
+async def test_a_silent_name_server_takes_no_longer_than_the_call():
+    """The call ends in time although the look-up cannot be ended."""
+
+    def silent(name):
+        time.sleep(0.2)
+        raise socket.gaierror(socket.EAI_AGAIN, "nobody answers")
+
+    sender = Http1Sender(Dialler(STRICT, resolve=silent), tls=TRUST)
+    began = time.monotonic()
+    found = await sender.send(Request("POST", "https://silent.example/", (), b""), timeout_s=0.05)
+    assert time.monotonic() - began < 0.2
+    await sender.close()
+    assert Failure(ErrorCode.TIMEOUT, "no connection within 0.05 s") == found
 
 
 async def test_a_cancelled_look_up_is_seen_to_its_end():

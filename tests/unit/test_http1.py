@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from connectors.webhook.calls import Failure, Request, Response
 from connectors.webhook.dial import Dialler
@@ -22,6 +23,7 @@ from connectors.webhook.tls import Trust
 from schemas.attempts import ErrorCode
 
 TRUSTED = Path(__file__).parents[1] / "contract/trusted.pem"
+LOOPS = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
@@ -182,11 +184,43 @@ async def test_nothing_is_left_of_calls_that_were_made():
         assert len(left) <= 1
 
 
-async def test_tls_sessions_are_resumed():
+@LOOPS
+def test_a_handshake_that_stalls_leaves_no_connection(loop):
+    """The call has ended, and so has its socket."""
+
+    async def stall() -> tuple[ErrorCode, bytes]:
+        read: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            read.set_result(await reader.read())
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        sender = sender_()
+        found = await sender.send(post(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"), timeout_s=0.05)
+        assert isinstance(found, Failure)
+        async with asyncio.timeout(5):
+            hello = await read
+        await sender.close()
+        server.close()
+        return found.code, hello[:1]
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert (ErrorCode.TIMEOUT, b"\x16") == runner.run(stall())
+
+
+@LOOPS
+def test_tls_sessions_are_resumed(loop):
     """The second connection to a host is a shortened handshake; another trust knows nothing of it."""
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert [False, True, False] == runner.run(resumptions())
+
+
+async def resumptions() -> list[bool]:
+    """Of three connections, two of them by one sender."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(TRUSTED)
-    resumed = []
+    resumed: list[bool] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         resumed.append(writer.get_extra_info("ssl_object").session_reused)
@@ -203,7 +237,7 @@ async def test_tls_sessions_are_resumed():
     for sender in (first, second):
         await sender.close()
     server.close()
-    assert [False, True, False] == resumed
+    return resumed
 
 
 @pytest.mark.parametrize(
