@@ -61,11 +61,16 @@ def check_url(value: Any, check_target: TargetCheck, *, allow_private: bool) -> 
     return text
 
 
+def is_callable_port(port: int) -> bool:
+    """Whether webhooks may be sent to this port: below 1024 are services of other kinds. Holds for every call, too (egress.py)."""
+    return port in (80, 443) or port >= 1024
+
+
 def _check_host(parts: SplitResult, check_target: TargetCheck) -> None:
     if not parts.hostname or not re.fullmatch(r"[a-z0-9_.-]+|[0-9a-f:.]+(%[\w.-]+)?", parts.hostname):
         raise ValueError("has no host name that could be called")
     port = _port(parts)
-    if port not in (80, 443) and port < 1024:
+    if not is_callable_port(port):
         raise ValueError(f"has port {port}, must be 80, 443 or from 1024")
     if (why := check_target(parts.hostname, port)) is not None:
         raise ValueError(why)

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from schemas.webhook_request import is_callable_port
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -83,7 +85,7 @@ class Rules:
 
     def refused_call(self, *, is_tls: bool, port: int) -> Class | None:
         """What is wrong with the call itself, wherever it leads."""
-        if port not in (80, 443) and port < 1024:
+        if not is_callable_port(port):
             return Class.PORT
         return None if is_tls or self.allow_private else Class.SCHEME
 
