@@ -12,6 +12,7 @@ import random
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from schemas.attempts import Attempt, AttemptError, ErrorCode, Exchanged, Outcom
 from schemas.records import encode_attempt
 
 BATCH = 2_000
+MADE_UP = 100_000  # records at once
 START_US = 1_790_000_000_000_000
 STEP_US = 50
 PLACE: Place = ("bench.attempts", 0)
@@ -70,23 +72,29 @@ def attempt(number: int, rng: random.Random) -> Attempt:
 
 
 def fill(activity: Activity, count: int) -> float:
-    """Seconds that so many attempts take; making up the records is not counted."""
+    """Seconds that so many attempts take; making up the records is not counted, and nothing is written meanwhile."""
     rng = random.Random(1)
-    writing: Future[int] | None = None
     taken = 0.0
+    for first in range(0, count, MADE_UP):
+        values = [encode_attempt(attempt(number, rng)) for number in range(first, min(first + MADE_UP, count))]
+        begun = time.perf_counter()
+        project(activity, values, first)
+        taken += time.perf_counter() - begun
+    return taken
+
+
+def project(activity: Activity, values: Sequence[bytes], first: int) -> None:
+    """As the projector does: rows are made of the next batch while one is written."""
     with ThreadPoolExecutor(1) as writer:
-        for first in range(0, count, BATCH):
-            values = [encode_attempt(attempt(number, rng)) for number in range(first, min(first + BATCH, count))]
-            begun = time.perf_counter()
-            items = [Projected(PLACE, first + index, project_attempts(value)) for index, value in enumerate(values)]
+        writing: Future[int] | None = None
+        for start in range(0, len(values), BATCH):
+            part = enumerate(values[start : start + BATCH], first + start)
+            items = [Projected(PLACE, offset, project_attempts(value)) for offset, value in part]
             if writing is not None:
                 writing.result()
-            writing = writer.submit(activity.add, Batch(items, {PLACE: first + len(items)}))
-            taken += time.perf_counter() - begun
-        begun = time.perf_counter()
+            writing = writer.submit(activity.add, Batch(items, {PLACE: items[-1].offset + 1}))
         if writing is not None:
             writing.result()
-    return taken + time.perf_counter() - begun
 
 
 def ask(activity: Activity, filters: AttemptFilters, runs: int) -> list[float]:

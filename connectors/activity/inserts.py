@@ -4,8 +4,10 @@ What a batch adds to the tables, within the transaction that also moves the posi
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -17,7 +19,11 @@ from schemas.positions import Position
 from schemas.resends import Resend
 
 ROW_BYTES = 400  # an attempt's columns and its part of the indexes, beside text and record
-INSERT_ATTEMPT = "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+ATTEMPT_VALUES = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_ATTEMPT = f"INSERT INTO attempts VALUES {ATTEMPT_VALUES} ON CONFLICT DO NOTHING"  # noqa: S608 - no values in it
+# SQLite gives up the interpreter's lock once a statement: row by row, two threads would spend their time handing it over.
+TOGETHER = 100
+INSERT_ATTEMPTS = f"INSERT INTO attempts VALUES {', '.join([ATTEMPT_VALUES] * TOGETHER)} ON CONFLICT DO NOTHING"  # noqa: S608
 OF_LETTER = "WHERE place_partition = ? AND place_offset = ?"
 
 
@@ -39,7 +45,7 @@ def insert(session: Session, fresh: Sequence[Projected]) -> None:
 def _insert_attempts(session: Session, rows: Sequence[AttemptRow]) -> None:
     if not rows:
         return
-    if session.run_each(INSERT_ATTEMPT, list(map(msgspec.structs.astuple, rows))) < len(rows):
+    if _insert_together(session, [msgspec.structs.astuple(row) for row in rows]) < len(rows):
         for row in rows:
             _insert_again(session, row)
     sizes: Counter[int] = Counter()
@@ -47,6 +53,16 @@ def _insert_attempts(session: Session, rows: Sequence[AttemptRow]) -> None:
         sizes[started_us(row.rank) // HOUR_US] += len(row.record) + len(row.text) + ROW_BYTES
     upsert = "INSERT INTO hours VALUES (?, ?) ON CONFLICT (hour) DO UPDATE SET bytes = hours.bytes + excluded.bytes"
     session.run_each(upsert, sorted(sizes.items()))
+
+
+def _insert_together(session: Session, values: Sequence[tuple[Any, ...]]) -> int:
+    """The number of rows that were not there yet."""
+    whole = len(values) - len(values) % TOGETHER
+    added = sum(
+        session.run(INSERT_ATTEMPTS, list(itertools.chain.from_iterable(values[first : first + TOGETHER])))
+        for first in range(0, whole, TOGETHER)
+    )
+    return added + (session.run_each(INSERT_ATTEMPT, values[whole:]) if values[whole:] else 0)
 
 
 def _insert_again(session: Session, row: AttemptRow) -> None:

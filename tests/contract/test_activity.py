@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from connectors.activity.database import Database
+from connectors.activity.matching import selects
 from connectors.activity.model import FAILED, ActivityUnavailable, AttemptFilters, LetterFilters
 from connectors.activity.postgres import PostgresDatabase
 from connectors.activity.ranks import HOUR_US
@@ -156,7 +157,8 @@ MIXED = [
 )
 @pytest.mark.parametrize("limit", [2, 50])
 def test_filters_select(activity, filters: dict[str, Any], expected: set[int], limit: int):
-    """Each alone and together, page by page."""
+    """Each alone and together, page by page; and the same for attempts that come by."""
+    assert expected == {number for number, one in enumerate(MIXED) if selects(AttemptFilters(**filters), one)}
     activity.add(batch(*MIXED))
     selected = found(activity, AttemptFilters(**filters), limit=limit)
     assert [MIXED[number].id for number in sorted(expected, reverse=True)] == selected

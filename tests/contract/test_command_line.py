@@ -20,6 +20,12 @@ from schemas.topics import Topics
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 HOOK = "http://127.0.0.1:9999/hook"
 DOWN = "http://127.0.0.1:1"
+RICH = [
+    {"collections": ["people", "cars"], "query": "age >= $args.min", "args": {"min": 18}, "ids": ["a"], "events": ["create", "remove"]},
+    {"triggers": [{"collections": ["people"], "query": "status == 'published'", "events": ["create", "enter"]}, {"collections": ["cars"]}]},
+    {"collection": "people", "headers": {"x-team": "crm", "x-api-key": "k1", "x-price": "${not a variable}"}, "state": "paused"},
+    {"collection": "people", "delivery": {"concurrency": 7, "rateLimit": 5}, "retry": {"schedule": ["0s", "90s"], "jitter": 0}},
+]
 
 
 @pytest.fixture(scope="module")
@@ -255,6 +261,22 @@ class TestFiles:
         assert (2, "", "hooks.yaml: ${ADULTS_SECRET} is not set in the environment\n") == run("webhook", "apply", "-f", "hooks.yaml")
         monkeypatch.setenv("ADULTS_SECRET", SECRET)
         assert (0, "= adults: unchanged\n", "") == run("webhook", "apply", "-f", "hooks.yaml")
+
+    @pytest.mark.parametrize("wanted", RICH)
+    def test_applying_the_export_changes_nothing(self, run, monkeypatch, tmp_path, wanted):
+        """Whatever the webhook has; the secrets stand in the environment."""
+        monkeypatch.setenv("RICH_SECRET", SECRET)
+        monkeypatch.setenv("RICH_X_API_KEY", "k1")
+        source = json.dumps({"name": "rich", "url": HOOK, "secret": SECRET} | wanted).replace("${", "$${")
+        (tmp_path / "hooks.json").write_text(source)
+        assert 0 == run("webhook", "apply", "-f", "hooks.json")[0]
+        exported = run("webhook", "export", "rich")[1]
+        assert (False, False) == (SECRET in exported, "k1" in exported)
+        (tmp_path / "hooks.yaml").write_text(exported)
+
+        assert (0, "= rich: unchanged\n", "") == run("webhook", "apply", "-f", "hooks.yaml")
+        assert exported == run("webhook", "export", "rich")[1]
+        run("webhook", "delete", "rich")
 
     @pytest.mark.parametrize(
         ("content", "expected"),
