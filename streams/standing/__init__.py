@@ -3,10 +3,13 @@ The index of standing queries: which of ten thousand queries a change is worth a
 
     predicates.py   tests of one value that can be looked up: equality, prefix, range, absence
     conditions.py   from a query's tree to the predicates of which one must hold for it to match
-    stores.py       where equal, ranged and prefixed predicates are found by a value
-    places.py       the stores of one path, and how its value is read
-    collection.py   the queries of one collection: candidates for a document's old and new value
+    selection.py    a query as the index keeps it: a function, its condition, what it reads
+    stores.py       where prefixes and ranges are found by a value
+    places.py       the stores of every place of a document
+    levels.py       queries by one predicate, and where many share one, by the next
+    collection.py   the queries of one collection: who wants a change, and as what
     index.py        all of them behind streams.matching.StandingQueries
+    shown.py        how a query is found, for people
 
 docs/explanation/standing-queries.md says why it is built like this.
 """

@@ -279,8 +279,13 @@ def _followed(first: Condition, others: Sequence[Condition], places: int) -> Con
     places //= max(len(branches), 1)
     if not others or places < len(others[0].branches or ()):
         return _inexact(first)
-    then = _followed(others[0], others[1:], places)
+    then = _followed(_flat(others[0]), others[1:], places)
     return Condition(tuple(Branch(branch.predicate, branch.then or then) for branch in branches))
+
+
+def _flat(condition: Condition) -> Condition:
+    """A condition without what stands behind its branches: a query of operators inside operators would have no end of it."""
+    return Condition(tuple(dict.fromkeys(Branch(predicate) for predicate in condition.predicates)))
 
 
 def _intersected(conditions: Sequence[Condition]) -> list[Condition]:
