@@ -39,15 +39,24 @@ class _Webhook:
 
 
 class _Trigger:
-    """One query of one revision, as a subscriber of its entry; ``place``: among the queries of the revision."""
+    """
+    One query of one revision, as a subscriber of its entry. With ten thousand of them each object that a match has to look into is a miss
+    of the processor's cache, so it has by itself what most matches need.
 
-    __slots__ = ("events", "place", "standing", "webhook")
+    place:      among the queries of the revision. is_newest: no later revision of the name is known.
+    since:      the revision's own, which grows.
+    """
+
+    __slots__ = ("events", "is_newest", "name", "place", "since", "standing", "webhook")
 
     def __init__(self, webhook: _Webhook, standing: Standing, place: int) -> None:
         self.webhook = webhook
         self.standing = standing
+        self.name = standing.name
+        self.since = standing.since
         self.place = place
         self.events = standing.queries[place].events
+        self.is_newest = False
 
 
 class IndexedStandingQueries:
@@ -57,6 +66,7 @@ class IndexedStandingQueries:
         self._webhooks: dict[str, _Webhook] = {}
         self._triggers: dict[tuple[str, int], list[_Trigger]] = {}  # by name and revision
         self._collections: dict[str, CollectionQueries[_Trigger]] = {}
+        self._several = 0  # revisions with more than one query
 
     def put(self, standing: Standing) -> None:
         """See :class:`streams.matching.StandingQueries`."""
@@ -66,6 +76,8 @@ class IndexedStandingQueries:
         webhook.revisions.sort(key=lambda one: one.revision, reverse=True)
         triggers = [_Trigger(webhook, standing, place) for place in range(len(standing.queries))]
         self._triggers[standing.name, standing.revision] = triggers
+        self._several += len(triggers) > 1
+        self._note_newest(standing.name)
         for trigger, query in zip(triggers, standing.queries, strict=True):
             for collection in _collections(query):
                 self._collections.setdefault(collection, CollectionQueries()).add(query.selection, query.ids, trigger)
@@ -81,10 +93,18 @@ class IndexedStandingQueries:
                 queries.remove(query.selection, query.ids, trigger)
                 if not queries:
                     del self._collections[collection]
+        self._several -= len(known.queries) > 1
         webhook = self._webhooks[name]
         webhook.revisions.remove(known)
-        if not webhook.revisions:
+        if webhook.revisions:
+            self._note_newest(name)
+        else:
             del self._webhooks[name]
+
+    def _note_newest(self, name: str) -> None:
+        for place, standing in enumerate(self._webhooks[name].revisions):
+            for trigger in self._triggers[name, standing.revision]:
+                trigger.is_newest = not place
 
     def get(self, name: str, revision: int) -> Standing | None:
         """See :class:`streams.matching.StandingQueries`."""
