@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from hashlib import blake2b
 
@@ -22,6 +23,22 @@ class Match(StrEnum):
     INITIAL = "initial"
 
 
+ALIASES: Mapping[str, tuple[Match, ...]] = {
+    "publish": (Match.CREATE, Match.ENTER),
+    "unpublish": (Match.LEAVE, Match.REMOVE),
+    "delete": (Match.REMOVE,),
+}
+"""Short forms in the events of a webhook."""
+
+
+def alias_of(events: Collection[str], match: Match) -> str | None:
+    """By which alias the events ask for the match, the narrowest of several; None: by its own name, or not at all."""
+    if match.value in events:
+        return None
+    asked = [alias for alias, matches in ALIASES.items() if alias in events and match in matches]
+    return min(asked, key=lambda alias: len(ALIASES[alias]), default=None)
+
+
 class Delivery(msgspec.Struct, frozen=True, gc=False):
     """
     One change for one webhook.
@@ -29,6 +46,7 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     webhook_uid:  the webhook as it was made; a name that was deleted and made again has another.
     snapshot:     0 in the live flow; grows with each snapshot that a webhook is sent.
     replay:       the id of the replay or resend that put it into the lane a second time, or None.
+    trigger:      which of the webhook's triggers fired, from 0; it tells under which name the match was asked for.
     """
 
     webhook_uid: str
@@ -37,6 +55,7 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     change: Change
     snapshot: int = 0
     replay: str | None = None
+    trigger: int = 0
 
     @property
     def webhook_id(self) -> str:

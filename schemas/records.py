@@ -163,7 +163,8 @@ def encode_delivery(delivery: Delivery, change: bytes | None = None) -> bytes:
         {
             "webhookUid": delivery.webhook_uid,
             "revision": delivery.revision,
-            "match": delivery.match.value,
+            # Nothing more for the first trigger: the same log has to give the same bytes in every version of the program.
+            "match": f"{delivery.match.value}:{delivery.trigger}" if delivery.trigger else delivery.match.value,
             "snapshot": delivery.snapshot,
             "replay": delivery.replay,
             "change": encode_change(delivery.change) if change is None else change,
@@ -177,8 +178,22 @@ def decode_delivery(value: bytes) -> Delivery:
     change = decode_change(record["change"])
     if isinstance(change, PassedMark):
         raise BadRecord(Reason.INVALID, "a delivery holds a mark where its change should be")
-    match = _member(Match, record["match"])
-    return Delivery(record["webhookUid"], record["revision"], match, change, record["snapshot"], record["replay"])
+    match, _, trigger = record["match"].partition(":")
+    return Delivery(
+        record["webhookUid"],
+        record["revision"],
+        _member(Match, match),
+        change,
+        record["snapshot"],
+        record["replay"],
+        _trigger(trigger) if trigger else 0,
+    )
+
+
+def _trigger(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 4:
+        raise BadRecord(Reason.INVALID, f"{text[:20]!r} is no number of a trigger")
+    return int(text)
 
 
 def encode_attempt(attempt: Attempt) -> bytes:

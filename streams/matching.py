@@ -7,13 +7,13 @@ each. Called by the matching agent, the simulation and the golden log. ``streams
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol
 
 from schemas.changes import Change
-from schemas.deliveries import Delivery, Match
+from schemas.deliveries import ALIASES, Delivery, Match
 from schemas.keys import id_text
 from schemas.positions import Origin
 from schemas.webhooks import Trigger, WebhookRevision
@@ -21,11 +21,6 @@ from streams.standing.documents import Documents
 from streams.standing.selection import Selection, selection_of
 
 ANY = "*"
-ALIASES: Mapping[str, tuple[Match, ...]] = {
-    "publish": (Match.CREATE, Match.ENTER),
-    "unpublish": (Match.LEAVE, Match.REMOVE),
-    "delete": (Match.REMOVE,),
-}
 MARKERS = ("initializing", "ready")
 
 
@@ -79,8 +74,11 @@ class StandingQueries(Protocol):
         """One revision."""
         ...
 
-    def matching(self, change: Change) -> Sequence[tuple[Standing, Match]]:
-        """The webhooks that want the change, by name: of each the one revision that serves its origin, and what the change is to it."""
+    def matching(self, change: Change) -> Sequence[tuple[Standing, Match, int]]:
+        """
+        The webhooks that want the change, by name: of each the one revision that serves its origin, what the change is to it, and which of
+        its queries is the first that wants it.
+        """
         ...
 
 
@@ -116,11 +114,10 @@ class SimpleStandingQueries:
         """See :class:`StandingQueries`."""
         return next((one for one in self._revisions.get(name, ()) if one.revision == revision), None)
 
-    def matching(self, change: Change) -> Sequence[tuple[Standing, Match]]:
+    def matching(self, change: Change) -> Sequence[tuple[Standing, Match, int]]:
         """See :class:`StandingQueries`."""
         documents = Documents(change)
-        asked = ((standing, _event_of_any(standing, change, documents)) for standing in self._serving(change))
-        return [(standing, event) for standing, event in asked if event is not None]
+        return [found for standing in self._serving(change) for found in _wanted(standing, change, documents)]
 
     def _serving(self, change: Change) -> Iterator[Standing]:
         """For each webhook of the collection the one revision that serves the change's origin."""
@@ -146,14 +143,17 @@ def match(queries: StandingQueries, change: Change) -> Iterator[tuple[Standing, 
 
     Guarantees:  the same for the same revisions, whatever else the index holds.
     """
-    for standing, event in queries.matching(change):
-        yield standing, Delivery(standing.uid, standing.revision, event, change)
+    for standing, event, trigger in queries.matching(change):
+        yield standing, Delivery(standing.uid, standing.revision, event, change, trigger=trigger)
 
 
-def _event_of_any(standing: Standing, change: Change, documents: Documents) -> Match | None:
-    """What the first trigger that fires makes of a change."""
-    events = (_event(query, change, documents) for query in standing.queries)
-    return next((event for event, query in zip(events, standing.queries, strict=True) if event in query.events), None)
+def _wanted(standing: Standing, change: Change, documents: Documents) -> Iterator[tuple[Standing, Match, int]]:
+    """What the first trigger that wants it makes of a change; nothing when none does."""
+    for trigger, query in enumerate(standing.queries):
+        event = _event(query, change, documents)
+        if event is not None and event in query.events:
+            yield standing, event, trigger
+            return
 
 
 def _event(query: StandingQuery, change: Change, documents: Documents) -> Match | None:

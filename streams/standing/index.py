@@ -111,7 +111,7 @@ class IndexedStandingQueries:
         webhook = self._webhooks.get(name)
         return None if webhook is None else next((one for one in webhook.revisions if one.revision == revision), None)
 
-    def matching(self, change: Change) -> list[tuple[Standing, Match]]:
+    def matching(self, change: Change) -> list[tuple[Standing, Match, int]]:
         """See :class:`streams.matching.StandingQueries`."""
         documents = Documents(change)
         origin = change.origin
@@ -127,7 +127,7 @@ class IndexedStandingQueries:
                     if since is not None and since <= origin and match in trigger.events and trigger.webhook.serves(standing, origin):
                         wanted.append((standing.name, trigger.place, match, standing))
         wanted.sort(key=_by_name)
-        return [(standing, match) for _, _, match, standing in _first_of_each(wanted)]
+        return [(standing, match, trigger) for _, trigger, match, standing in _first_of_each(wanted)]
 
     def candidates(self, change: Change) -> set[tuple[str, int]]:
         """Name and revision of all whose query is looked at for a change: who is not among them does not match it."""

@@ -288,9 +288,9 @@ def test_the_index_says_what_asking_everyone_says(history: list[Any], asked: lis
         for queries in (simple, index):
             queries.put(step) if isinstance(step, Standing) else queries.remove(*step)
     for change in asked:
-        expected = [(one.name, one.revision, match) for one, match in simple.matching(change)]
-        assert expected == [(one.name, one.revision, match) for one, match in index.matching(change)]
-        assert {(name, revision) for name, revision, _ in expected} <= index.candidates(change)
+        expected = [(one.name, one.revision, match, trigger) for one, match, trigger in simple.matching(change)]
+        assert expected == [(one.name, one.revision, match, trigger) for one, match, trigger in index.matching(change)]
+        assert {(name, revision) for name, revision, _, _ in expected} <= index.candidates(change)
 
 
 @SETTINGS

@@ -67,6 +67,15 @@ EXAMPLES: dict[str, tuple[Any, Any, Any]] = {
 OLD_BYTES = json.loads((Path(__file__).parents[1] / "golden" / "records.json").read_text())
 
 
+def test_a_delivery_says_which_trigger_fired():
+    """The first one adds nothing to the bytes; another one comes back, and what is no number is refused."""
+    delivery = Delivery("uid", 4, Match.ENTER, CHANGE, trigger=99)
+    data = records.encode_delivery(delivery)
+    assert delivery == records.decode_delivery(data)
+    with pytest.raises(BadRecord, match="is no number of a trigger"):
+        records.decode_delivery(data.replace(b"enter:99", b"enter:x9"))
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_every_record_comes_back_as_it_was(name):
     """Encoding and decoding lose nothing."""
