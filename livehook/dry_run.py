@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from connectors.webhook.render import FORMATS
+from connectors.webhook.formats import livehook_body
 from schemas.changes import Change
 from schemas.deliveries import Delivery, Match
 from streams.matching import classify
@@ -47,7 +47,7 @@ class DryRun:
                 self._keep(Delivery("", 0, event, change))
 
     def _keep(self, delivery: Delivery) -> None:
-        body = FORMATS["livehook"].body(delivery)
+        body = livehook_body(delivery)
         if len(body) <= self._left_bytes:
             self._left_bytes -= len(body)
             self.examples.append(body)

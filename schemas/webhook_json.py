@@ -18,8 +18,7 @@ def spec_json(spec: WebhookSpec) -> dict[str, Any]:
     """The spec as its user would write it; either the five selecting fields or the triggers are there."""
     found: dict[str, Any] = _plain(msgspec.to_builtins(spec))
     # Said even where it is the default: a payload of {} would hide what is sent.
-    payload = {} if spec.payload.template is not None else {"format": spec.payload.format}
-    found["payload"] = payload | found["payload"]
+    found["payload"] = {"format": spec.payload.format} | found["payload"]
     unused = SELECTING[:-1] if spec.triggers else SELECTING[-1:]
     return {name: found[name] for name in ("name", *SELECTING, *found) if name not in unused}
 

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from schemas.masking import MASK
+from schemas.mustache import literals, parse, variables
 from schemas.reader import Reader, as_text, not_available, shown
 from schemas.webhooks import Payload
 
@@ -20,8 +21,7 @@ HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)  # RFC 
 HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]{0,8190}[\x21-\x7e])?|", re.ASCII)
 MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*(\s*;\s*[a-z0-9-]+=[\x21-\x7e]+)*", re.ASCII | re.IGNORECASE)
 
-FORMATS = ("livehook", "ditto")
-FORMATS_LATER = ("document", "entity", "debezium", "cloudevents", "template")
+FORMATS = ("livehook", "ditto", "document", "entity", "debezium", "cloudevents", "template")
 OUR_HEADERS = frozenset({"user-agent", "webhook-id", "webhook-timestamp", "webhook-signature"})  # and livehook-…
 CONNECTION_HEADERS = frozenset(
     {"connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
@@ -42,10 +42,23 @@ def check_url(value: Any, check_target: TargetCheck, *, allow_private: bool) -> 
     text = as_text(value)
     if not 1 <= len(text) <= URL_CHARS_MAX:
         raise ValueError(f"has {len(text):,} characters, must have 1 to {URL_CHARS_MAX:,}")
+    _check_fixed(_fixed_part(text) if "{{" in text else text, check_target, allow_private=allow_private)
+    return text
+
+
+def _fixed_part(template: str) -> str:
+    """The URL without its tags, which stand behind the host and port and write nothing that is not encoded."""
+    nodes = parse(template)
+    if not nodes or not isinstance(nodes[0], str) or not re.match(r"[A-Za-z]+://[^/?#]+[/?]", nodes[0]):
+        raise ValueError("has {{…}} in its scheme, host or port: it may stand only behind them, after / or ?")
+    if any(variable.is_raw for variable in variables(nodes)):
+        raise ValueError("has {{{…}}} or {{&…}}: in a URL every value is percent-encoded, write {{…}}")
+    return "".join(literals(nodes))
+
+
+def _check_fixed(text: str, check_target: TargetCheck, *, allow_private: bool) -> None:
     if not re.fullmatch(r"[\x21-\x7e]+", text):
         raise ValueError("has a space, a control character or a sign beyond ASCII: percent-encode it")
-    if "{{" in text:
-        raise ValueError(not_available("a URL with {{…}}"))
     try:
         parts = urlsplit(text)
     except ValueError as error:
@@ -58,7 +71,6 @@ def check_url(value: Any, check_target: TargetCheck, *, allow_private: bool) -> 
     if parts.fragment or text.endswith("#"):
         raise ValueError("has a fragment (#…), which no receiver ever sees")
     _check_host(parts, check_target)
-    return text
 
 
 def is_callable_port(port: int) -> bool:
@@ -176,14 +188,20 @@ def _header_value(value: Any) -> str:
 
 def read_payload(reader: Reader) -> Payload:
     """What the body looks like."""
-    if reader.raw("template") is not None:
-        reader.refuse("template", not_available("templates"))
-    payload = Payload(
-        format=reader.choice("format", FORMATS, "livehook", later=FORMATS_LATER),
-        content_type=reader.checked("contentType", _media_type),
-    )
+    template = reader.checked("template", _template)
+    has_template = reader.raw("template") is not None
+    format_ = reader.choice("format", FORMATS, "template" if has_template else "livehook")
+    if has_template != (format_ == "template"):
+        reader.refuse("format", f"is {format_!r} beside a template: leave one of them out" if has_template else "is 'template' without one")
+    payload = Payload(format=format_, template=template, content_type=reader.checked("contentType", _media_type))
     reader.end()
     return payload
+
+
+def _template(value: Any) -> str:
+    text = as_text(value)
+    parse(text)
+    return text
 
 
 def _media_type(value: Any) -> str:

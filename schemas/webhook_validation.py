@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from schemas.deliveries import ALIASES
 from schemas.durations import seconds
 from schemas.errors import FieldError, Invalid
 from schemas.keys import check_collection, id_text
@@ -37,10 +38,11 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 ARGUMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
 TRANSACTION = re.compile(r"txn:\d{1,16}", re.ASCII)
 
-ALIASES = ("publish", "unpublish", "delete")
 TRIGGERS_MAX = 100
 LANE_PARTITIONS_MAX = 32
 ATTEMPTS_MAX = 100
+FIELDS_MAX = 1_000
+FIELD_CHARS_MAX = 1_024
 SECRET_BYTES = (24, 64)  # Standard Webhooks 1.0, "Signature scheme"
 SCHEDULE_S_MAX = 7 * 86_400  # how long a lane keeps its deliveries
 
@@ -229,11 +231,16 @@ def _event(value: Any) -> str:
 
 
 def _fields(reader: Reader) -> Fields:
-    for name in ("include", "exclude"):
-        if reader.texts(name):
-            reader.refuse(name, not_available(f"fields.{name}"))
+    include, exclude = (tuple(reader.each(name, _field_path, length_max=FIELDS_MAX)) for name in ("include", "exclude"))
     reader.end()
-    return Fields()
+    return Fields(include, exclude)
+
+
+def _field_path(value: Any) -> str:
+    text = as_text(value)
+    if len(text) > FIELD_CHARS_MAX or not all(text.split(".")):
+        raise ValueError(f"is {shown(value)}, must be names with dots between, at most {FIELD_CHARS_MAX:,} characters")
+    return text
 
 
 def _delivery(reader: Reader) -> DeliverySettings:

@@ -13,12 +13,17 @@ Headers = tuple[tuple[str, str], ...]
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
-    """A call to make; the sender adds Host, Content-Length and what the connection needs."""
+    """
+    A call to make; the sender adds Host, Content-Length and what the connection needs.
+
+    refusal:  why it must not be sent, when it could not be made as its webhook says.
+    """
 
     method: str
     url: str
     headers: Headers
     body: bytes
+    refusal: str | None = None
 
     def __repr__(self) -> str:
         return f"Request({self.method!r}, {len(self.body)} bytes)"  # url, headers and body may hold secrets
@@ -55,6 +60,8 @@ def unsendable(request: Request) -> str | None:
 
     Checked before a connection is made: a line break in a header would be a second request. Source: RFC 9110, 5.1 and 5.5.
     """
+    if request.refusal is not None:
+        return request.refusal
     for name, value in request.headers:
         if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
             return "a header is not one line of ASCII"

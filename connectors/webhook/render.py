@@ -2,7 +2,7 @@
 From a delivery to the request that carries it. Documents go into the body as the bytes they are, never encoded again.
 
 A webhook is compiled once into an :class:`Endpoint`; :func:`prepare` then fills in what changes from delivery to delivery. Pure. Called by
-sink.py for every attempt. A payload format is one entry of FORMATS. Source: docs/reference/receiver.md.
+sink.py for every attempt. Bodies come from formats.py and template.py. Source: docs/reference/receiver.md.
 """
 
 from __future__ import annotations
@@ -16,21 +16,17 @@ from urllib.parse import quote
 import msgspec
 
 from connectors.webhook.calls import Headers, Request
+from connectors.webhook.formats import FORMATS, Body
+from connectors.webhook.projection import Project, projection
 from connectors.webhook.signature import key_of, sign, signing
-from schemas.deliveries import Delivery, Match
+from connectors.webhook.template import TemplateError, template_body, template_url
+from schemas.deliveries import Delivery
 from schemas.errors import FieldError, Invalid
-from schemas.webhooks import WebhookRevision
+from schemas.mustache import BadTemplate
+from schemas.webhooks import WebhookRevision, WebhookSpec
 
 VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
 _PLAIN = re.compile(r"[\x21-\x24\x26-\x7e]*", re.ASCII)  # visible ASCII without %, which itself begins an encoded sign
-_MATCH = {match: match.value.encode() for match in Match}
-
-
-class Format(msgspec.Struct, frozen=True):
-    """One payload format: its content type, and the body of a delivery."""
-
-    content_type: str
-    body: Callable[[Delivery], bytes]
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -39,6 +35,8 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     headers:  those that are the same for every delivery.
     keys:     each with the time until which it signs, µs since 1970; None: for good.
+    body, target:  what is sent, and where if the URL is a template; both may raise TemplateError.
+    project:  what leaves of a document; None: all of it.
     """
 
     webhook: str
@@ -46,7 +44,9 @@ class Endpoint(msgspec.Struct, frozen=True):
     url: str
     headers: Headers
     keys: tuple[tuple[bytes, int | None], ...]
-    body: Callable[[Delivery], bytes]
+    body: Body
+    target: Callable[[Delivery], str] | None = None
+    project: Project | None = None
 
     def __repr__(self) -> str:
         return f"Endpoint({self.webhook!r})"  # the rest may hold secrets
@@ -59,32 +59,54 @@ def endpoint_of(revision: WebhookRevision, *, user_agent: str) -> Endpoint:
     Raises:  Invalid: it asks for what this version cannot send; another one, newer than this, wrote it.
     """
     spec = revision.spec
-    format_ = FORMATS.get(spec.payload.format)
-    if format_ is None or spec.payload.template is not None:
-        raise Invalid([FieldError("payload.format", f"is not known here, must be one of {', '.join(FORMATS)}")])
+    content_type, body = _body(spec)
     headers = {
-        "content-type": spec.payload.content_type or format_.content_type,
+        "content-type": content_type,
         "user-agent": user_agent,
         "livehook-webhook": spec.name,
         **{name.lower(): value for name, value in spec.headers.items()},
         **_authorization(spec.auth),
     }
     keys = tuple((key_of(secret.value), secret.until_us) for secret in revision.secrets)
-    return Endpoint(spec.name, spec.method, spec.url, tuple(headers.items()), keys, format_.body)
+    return Endpoint(spec.name, spec.method, spec.url, tuple(headers.items()), keys, body, _target(spec), projection(spec.fields))
+
+
+def _body(spec: WebhookSpec) -> tuple[str, Body]:
+    """The content type and what makes the bodies."""
+    payload = spec.payload
+    if payload.template is not None:
+        content_type = payload.content_type or "application/json"
+        try:
+            return content_type, template_body(payload.template, content_type, spec)
+        except BadTemplate as error:
+            raise Invalid([FieldError("payload.template", str(error))]) from error
+    format_ = FORMATS.get(payload.format)
+    if format_ is None:
+        raise Invalid([FieldError("payload.format", f"is not known here, must be one of {', '.join(FORMATS)}")])
+    return payload.content_type or format_.content_type, format_.compile(spec)
+
+
+def _target(spec: WebhookSpec) -> Callable[[Delivery], str] | None:
+    if "{{" not in spec.url:
+        return None
+    try:
+        return template_url(spec.url, spec)
+    except BadTemplate as error:
+        raise Invalid([FieldError("url", str(error))]) from error
 
 
 def prepare(delivery: Delivery, endpoint: Endpoint, *, offset: str, attempt: int, now: float, test: bool = False) -> Request:
     """
-    The request of one attempt.
+    The request of one attempt; one that cannot be rendered says so in ``refusal``.
 
     Args:  offset: the place in the lane, as receivers see it; empty for a test.
            attempt: from 1.
            now: seconds since 1970.
     """
+    url, body, refusal = _content(delivery if endpoint.project is None else _projected(delivery, endpoint.project), endpoint)
     change = delivery.change
     webhook_id = delivery.webhook_id
     timestamp_s = int(now)
-    body = endpoint.body(delivery)
     headers = [
         ("webhook-id", webhook_id),
         ("webhook-timestamp", str(timestamp_s)),
@@ -100,46 +122,30 @@ def prepare(delivery: Delivery, endpoint: Endpoint, *, offset: str, attempt: int
         headers.append(("livehook-replay", delivery.replay))
     if test:
         headers.append(("livehook-test", "true"))
-    return Request(endpoint.method, endpoint.url, (*headers, *endpoint.headers), body)
+    return Request(endpoint.method, url, (*headers, *endpoint.headers), body, refusal)
+
+
+def _content(delivery: Delivery, endpoint: Endpoint) -> tuple[str, bytes, str | None]:
+    """URL and body, or why there are none."""
+    try:
+        return endpoint.url if endpoint.target is None else endpoint.target(delivery), endpoint.body(delivery), None
+    except TemplateError as error:
+        return endpoint.url, b"", str(error)
+
+
+def _projected(delivery: Delivery, project: Project) -> Delivery:
+    change = delivery.change
+    shown = msgspec.structs.replace(
+        change,
+        old=None if change.old is None else project(change.old),
+        new=None if change.new is None else project(change.new),
+    )
+    return msgspec.structs.replace(delivery, change=shown)
 
 
 def document_header(key: str) -> str:
     """A key as it travels in a header: UTF-8, percent-encoded outside visible ASCII, and so is ``%``, so that it reads back."""
     return key if _PLAIN.fullmatch(key) else quote(key, safe=VISIBLE.replace("%", ""))
-
-
-def _livehook(delivery: Delivery) -> bytes:
-    change = delivery.change
-    return b'{"txnId":%d,"type":"documentChanged","collection":"%b","match":"%b","change":%b}' % (
-        change.txn_id,
-        change.collection.encode(),
-        _MATCH[delivery.match],
-        _change(delivery),
-    )
-
-
-def _ditto(delivery: Delivery) -> bytes:
-    change = delivery.change
-    return b'{"txnId":%d,"type":"documentChanged","collection":"%b","change":%b}' % (
-        change.txn_id,
-        change.collection.encode(),
-        _change(delivery),
-    )
-
-
-def _change(delivery: Delivery) -> bytes:
-    old, new = delivery.change.old, delivery.change.new
-    if new is None:
-        return b'{"method":"remove","value":%b}' % (old or b"null")
-    if old is None or delivery.match is Match.INITIAL:
-        old = b"null"
-    return b'{"method":"upsert","oldValue":%b,"newValue":%b}' % (old, new)
-
-
-FORMATS: Mapping[str, Format] = {
-    "livehook": Format("application/json", _livehook),
-    "ditto": Format("application/json", _ditto),
-}
 
 
 def _authorization(auth: Mapping[str, Any]) -> dict[str, str]:

@@ -137,9 +137,12 @@ def patched(present: Webhook, patch: Mapping[str, Any]) -> Any:
     The webhook with a merge patch applied.
 
     A patch that names triggers takes the five fields beside them away, and the other way round: an answer has one or the other, so nobody
-    could know what to set to null.
+    could know what to set to null. So it is with a template and another format.
     """
     target = revision_json(present.current) | {"state": present.state.value}
+    payload = patch.get("payload")
+    if isinstance(payload, dict) and (payload.get("template") or payload.get("format")):
+        target["payload"] = {name: value for name, value in target["payload"].items() if name == "contentType"}
     gone: set[str] = set()
     if patch.get("triggers"):
         gone |= {*SELECTING} - {"triggers"}

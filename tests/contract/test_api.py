@@ -383,6 +383,20 @@ class TestWebhooks:
 
         assert (200, {"x-token": "****", "x-b": "2"}, "true") == (answer.status_code, answer.json()["headers"], answer.json()["query"])
 
+    async def test_patch_may_change_to_a_template_and_back(self, api):
+        """Without setting the format, which an answer always has, to null."""
+        await api.put("/v1/webhooks/adults", json=WEBHOOK | {"payload": {"format": "ditto", "contentType": "text/plain"}})
+        there = await api.patch("/v1/webhooks/adults", json={"payload": {"template": "{{id}}"}})
+        back = await api.patch("/v1/webhooks/adults", json={"payload": {"format": "entity"}})
+        assert {"format": "template", "template": "{{id}}", "contentType": "text/plain"} == there.json()["payload"]
+        assert {"format": "entity", "contentType": "text/plain"} == back.json()["payload"]
+
+    async def test_templates_are_read_when_they_are_registered(self, api):
+        """422 with the field, in a body as in a URL."""
+        wrong = WEBHOOK | {"payload": {"template": "{{#a}}"}, "url": "https://example.com/{{/a}}"}
+        errors = problem(await api.put("/v1/webhooks/adults", json=wrong), 422, "invalid")["errors"]
+        assert ["url", "payload.template"] == [error["field"] for error in errors]
+
     async def test_patch_may_change_to_triggers_and_back(self, api):
         """What the other way of selecting had is taken away with it."""
         await api.put("/v1/webhooks/adults", json=WEBHOOK)

@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 import pytest
 import standardwebhooks
 
+from connectors.webhook.calls import unsendable
 from connectors.webhook.render import document_header, endpoint_of, prepare
 from schemas.changes import Change
 from schemas.deliveries import Delivery, Match
 from schemas.errors import Invalid
 from schemas.positions import Origin
-from schemas.webhooks import Payload, Secret, WebhookRevision, WebhookSpec
+from schemas.webhooks import Fields, Payload, Secret, WebhookRevision, WebhookSpec
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 NOW = 1_790_000_000.75
@@ -20,7 +21,7 @@ NEW = '{"_id":"a","age":1e2,"name":"Zoë"}'.encode()
 
 
 def webhook(**spec) -> WebhookRevision:
-    found = WebhookSpec(name="adults", url="https://example.com/hook", collections=("people",), **spec)
+    found = WebhookSpec(**{"name": "adults", "url": "https://example.com/hook", "collections": ("people",)} | spec)
     return WebhookRevision("uid", "adults", 1, 1, found, [Secret(SECRET)], 0, 0)
 
 
@@ -128,7 +129,38 @@ def test_own_headers_content_type_and_authorization():
 def test_a_format_of_another_version_is_refused():
     """What this program cannot render is named, and nothing is sent in its place."""
     with pytest.raises(Invalid, match=r"payload\.format"):
-        endpoint_of(webhook(payload=Payload(format="entity")), user_agent="livehook/1.2.3")
+        endpoint_of(webhook(payload=Payload(format="protobuf")), user_agent="livehook/1.2.3")
+
+
+def test_what_cannot_be_rendered_is_not_sent():
+    """The request says why, without the document; the sender refuses it."""
+    found = request(delivery(), webhook(payload=Payload(format="template", template='{"name": {{document.name}}}')))
+    assert b"" == found.body
+    assert found.refusal is not None
+    assert "gives no JSON" in found.refusal
+    assert "Zo" not in found.refusal
+    assert found.refusal == unsendable(found)
+
+
+def test_a_url_is_filled_in_percent_encoded():
+    """No value can leave its place in the path or the query."""
+    revision = webhook(url="https://example.com/{{collection}}/{{id}}?n={{document.name}}")
+    assert "https://example.com/people/a%2Fb%3Fc?n=Zo%C3%AB" == request(delivery(id_="a/b?c"), revision).url
+
+
+@pytest.mark.parametrize("id_", [".", ".."])
+def test_no_value_leads_to_another_path(id_):
+    """Receivers take dots out of a path, percent-encoded or not."""
+    assert "another path" in (request(delivery(id_=id_), webhook(url="https://example.com/people/{{id}}/x")).refusal or "")
+
+
+def test_fields_leave_out_of_old_and_new():
+    """In the body, whatever its format; _id stays, and what stays keeps its bytes."""
+    found = request(delivery(), webhook(fields=Fields(include=("age",))))
+    assert b'"change":{"method":"upsert","oldValue":{"_id":"a","age":31.0},"newValue":{"_id":"a","age":1e2}}}' in found.body
+    found = request(delivery(Match.REMOVE, NEW, None), webhook(fields=Fields(exclude=("name", "_id")), payload=Payload(format="document")))
+    assert b'{"_id":"a","age":1e2,"_deleted":true}' == found.body
+    assert delivery().webhook_id == dict(request(delivery(), webhook(fields=Fields(include=("age",)))).headers)["webhook-id"]
 
 
 def test_nothing_secret_shows_in_a_repr():

@@ -10,6 +10,10 @@ from schemas.webhooks import State, WebhookSpec
 SMALLEST = {"collection": "people", "url": "https://example.com/hook"}
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
+UNCLOSED = 'payload.template cannot be read: Unexpected EOF the tag "id" was never closed was opened at line 1'
+PARTIAL = "payload.template has a partial, 'other': a template stands alone, without partials, parents and blocks"
+BEHIND = "has {{…}} in its scheme, host or port: it may stand only behind them, after / or ?"
+
 
 def no_query_is_wrong(text, args, collections):
     return None
@@ -156,11 +160,17 @@ def test_a_name_is_needed_where_no_path_has_it():
         ({"auth": {"digest": {}}}, "auth.digest is no field here"),
         ({"auth": {"oauth2": {"tokenUrl": "x"}}}, "auth.oauth2 is not available in this version: OAuth 2.0"),
         ({"auth": {"mtls": {"cert": "x"}}}, "auth.mtls is not available in this version: client certificates"),
-        ({"payload": {"format": "xml"}}, "payload.format is 'xml', must be livehook or ditto"),
-        ({"payload": {"format": "debezium"}}, "payload.format is not available in this version: 'debezium'"),
-        ({"payload": {"template": "{{id}}"}}, "payload.template is not available in this version: templates"),
+        (
+            {"payload": {"format": "xml"}},
+            "payload.format is 'xml', must be livehook, ditto, document, entity, debezium, cloudevents or template",
+        ),
+        ({"payload": {"format": "template"}}, "payload.format is 'template' without one"),
+        ({"payload": {"format": "ditto", "template": "x"}}, "payload.format is 'ditto' beside a template: leave one of them out"),
+        ({"payload": {"template": "{{#id}}"}}, UNCLOSED),
+        ({"payload": {"template": "{{> other}}"}}, PARTIAL),
+        ({"payload": {"template": 5}}, "payload.template is 5, must be a string"),
         ({"payload": {"contentType": "json"}}, "payload.contentType is 'json', must be a media type such as application/json"),
-        ({"fields": {"include": ["a"]}}, "fields.include is not available in this version: fields.include"),
+        ({"fields": {"include": ["a", "b..c"]}}, "fields.include[1] is 'b..c', must be names with dots between, at most 1,024 characters"),
         ({"fields": {"exclude": [1]}}, "fields.exclude[0] is 1, must be a string"),
         ({"delivery": {"concurrency": 0}}, "delivery.concurrency is 0, must be 1 to 4096"),
         ({"delivery": {"concurrency": True}}, "delivery.concurrency is True, must be a whole number from 1 to 4096"),
@@ -209,13 +219,36 @@ def test_refusals(fields, expected):
         ("https://exa$mple.com", "has no host name that could be called"),
         ("https://example.com:99", "has port 99, must be 80, 443 or from 1024"),
         ("https://example.com:0", "has port 0, must be 80, 443 or from 1024"),
-        ("https://example.com/{{collection}}", "is not available in this version: a URL with {{…}}"),
-        ("https://{{host}}/", "is not available in this version: a URL with {{…}}"),
+        ("https://{{host}}/", BEHIND),
+        ("{{scheme}}://example.com/", BEHIND),
+        ("https://example.com:{{port}}/", BEHIND),
+        ("https://example.com{{path}}", BEHIND),
+        ("https://example.com{{#id}}/{{/id}}", BEHIND),
+        ("https://example.com\\{{path}}", BEHIND),
+        ("{{! nothing }}", BEHIND),
+        ("https://example.com/{{{id}}}", "has {{{…}}} or {{&…}}: in a URL every value is percent-encoded, write {{…}}"),
+        ("https://example.com/{{id", "cannot be read: unclosed tag at line 1"),
+        ("https://example.com/{{id}}#top", "has a fragment (#…), which no receiver ever sees"),
+        ("https://example.com/ {{id}}", "has a space, a control character or a sign beyond ASCII: percent-encode it"),
+        ("https://u:p@example.com/{{id}}", "holds a user or password: use auth.basic"),
     ],
 )
 def test_urls_that_are_refused(url, expected):
     """Nothing is registered that could never be called, or that would leak what is in it."""
     assert [f"url {expected}"] == errors_of(url=url)
+
+
+def test_a_url_may_be_a_template_behind_host_and_port():
+    """In path and query, with sections too."""
+    url = "https://example.com:8443/{{collection}}/{{ id }}?{{#document}}city={{city}}{{/document}}"
+    assert url == parse(SMALLEST | {"url": url}).spec.url
+
+
+def test_a_template_is_a_format_of_its_own():
+    """It may be said, and is filled in where it is not."""
+    payload = {"template": "{{id}}", "contentType": "text/plain"}
+    assert parse(SMALLEST | {"payload": payload}) == parse(SMALLEST | {"payload": payload | {"format": "template"}})
+    assert payload | {"format": "template"} == spec_json(parse(SMALLEST | {"payload": payload}).spec)["payload"]
 
 
 def test_plain_http_is_fine_where_private_targets_are():
