@@ -104,7 +104,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 def printable(text: str) -> str:
     """A text on one line, without terminal codes out of somebody's data."""
-    return "".join(char if char.isprintable() else "?" for char in text)
+    return "".join(char if char.isprintable() else "?" for char in text.expandtabs())
 
 
 def cell(value: Any) -> str:

@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 
 from livehook.client import Client, ProblemAnswer
 from livehook.commands import webhook_files
-from livehook.commands.common import REMOTE, Remote, json_object, note, table
+from livehook.commands.common import REMOTE, Remote, json_object, note, printable, table
 from livehook.exits import Failed, Wrong
 from schemas.webhook_validation import check_name
 
@@ -162,7 +162,7 @@ def show(name: str, /, *, remote: Remote = REMOTE) -> None:
 @webhook.command(name="test")
 def try_(name: str, /, *, doc: Json = None, old: Json = None, remote: Remote = REMOTE) -> None:
     """
-    Make one attempt now, outside the lane; ends with 1 unless it is answered with 2xx.
+    Make one attempt now, outside the lane, and show request and answer; ends with 1 unless it is answered with 2xx.
 
     Parameters
     ----------
@@ -176,8 +176,7 @@ def try_(name: str, /, *, doc: Json = None, old: Json = None, remote: Remote = R
     body = {field: json_object(f"--{field}", text) for field, text in (("doc", doc), ("old", old)) if text is not None}
     with _client(remote) as client:
         attempt = client.call("POST", _path(name, "/test"), body)
-    outcome = attempt["status"] if attempt["error"] is None else f"{attempt['error']['code']}: {attempt['error']['detail']}"
-    remote.print(attempt, f"{attempt['outcome']}  {outcome}  {attempt['durationMs']:.0f} ms")
+    remote.print(attempt, _attempt_text(attempt))
     if attempt["outcome"] != "delivered":
         raise Failed(f"the test of {name} was not answered with 2xx")
 
@@ -254,6 +253,26 @@ def _all(client: Client) -> list[dict[str, Any]]:
         items += answer["items"]
         if (cursor := answer["nextCursor"]) is None:
             return items
+
+
+def _attempt_text(attempt: Mapping[str, Any]) -> str:
+    """The outcome, then what was sent behind ``>`` and what came back behind ``<``."""
+    error, request, response = attempt["error"], attempt["request"], attempt["response"]
+    outcome = attempt["status"] if error is None else f"{error['code']}: {error['detail']}"
+    lines = [f"{attempt['outcome']}  {outcome}  {attempt['durationMs']:.0f} ms", ""]
+    lines += _side_lines(">", f"{request['method']} {request['url']}", request)
+    if response is not None:
+        lines += ["", *_side_lines("<", str(response["status"]), response)]
+    return "\n".join(printable(line) for line in lines)
+
+
+def _side_lines(mark: str, first: str, side: Mapping[str, Any]) -> list[str]:
+    lines = [first, *(f"{name}: {value}" for name, value in side["headers"].items())]
+    if side["body"]:
+        lines += ["", *side["body"].splitlines()]
+    if side["bodyTruncated"]:
+        lines.append("… (cut here)")
+    return [f"{mark} {line}".rstrip() for line in lines]
 
 
 def _secret(answer: Mapping[str, Any]) -> str:

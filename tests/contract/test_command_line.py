@@ -175,8 +175,9 @@ class TestWebhook:
         assert ["adults"] == [one["name"] for one in json.loads(run("webhook", "list", "--output", "json")[1])["items"]]
 
     def test_a_test_delivery(self, run, adults):
-        """0 when it was answered with 2xx."""
-        assert (0, "delivered  204  2 ms\n", "") == run("webhook", "test", "adults", "--doc", '{"_id": "a"}')
+        """0 when it was answered with 2xx; request and answer are shown."""
+        shown = f"delivered  204  2 ms\n\n> POST {HOOK}\n> livehook-test: true\n>\n> {{}}\n\n< 204\n"
+        assert (0, shown, "") == run("webhook", "test", "adults", "--doc", '{"_id": "a"}')
         assert 2 == run("webhook", "test", "adults", "--doc", "[]")[0]
 
     def test_rotating(self, run, adults):
