@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import secrets
 import time
 import uuid
 from collections.abc import Mapping
@@ -39,12 +37,12 @@ from livehook.process import Fail
 from livehook.roles import READ_S_MAX, own_ports, prepare
 from livehook.settings import Settings
 from schemas.attempts import Attempt
+from schemas.signing import new_secret
 from schemas.webhook_validation import Checks
 from schemas.webhooks import WebhookRevision
 
 PRODUCE_S_MAX = 10.0
 STOP_S_MAX = 5.0
-SECRET_BYTES = 32
 PING_S = 5.0
 
 
@@ -187,8 +185,3 @@ def new_uid() -> str:
 def new_replay_id() -> str:
     """A replay's id."""
     return f"rpl_{uuid.uuid4().hex}"
-
-
-def new_secret() -> str:
-    """A signing secret, as Standard Webhooks writes it."""
-    return "whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()

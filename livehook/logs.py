@@ -16,7 +16,7 @@ from schemas.masking import MASK
 
 FOREIGN = ("httpx", "httpcore", "faust", "mode", "aiokafka", "uvicorn", "asyncio")
 SECRET_FIELD = re.compile(r"password|secret|token|authorization|cookie", re.IGNORECASE)
-SECRET_TEXT = re.compile(r"whsec_[A-Za-z0-9+/=]+|(?<=Bearer )\S+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
+SECRET_TEXT = re.compile(r"whs(ec|k)_[A-Za-z0-9+/=]+|(?<=Bearer )\S+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
 
 
 def configure(level: str, *, stream: TextIO | None = None) -> None:

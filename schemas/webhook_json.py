@@ -8,10 +8,11 @@ import msgspec
 
 from schemas.masking import mask
 from schemas.registry import Webhook
+from schemas.signing import public_key_of
 from schemas.times import rfc3339
 from schemas.webhooks import SELECTING, WebhookRevision, WebhookSpec
 
-ANSWERED_ONLY = ("createdAt", "updatedAt", "reason")
+ANSWERED_ONLY = ("createdAt", "updatedAt", "reason", "publicKey")
 
 
 def spec_json(spec: WebhookSpec) -> dict[str, Any]:
@@ -38,6 +39,8 @@ def webhook_json(webhook: Webhook, *, show_secret: bool = False) -> dict[str, An
     answer = mask(revision_json(revision))
     if show_secret:
         answer["secret"] = revision.secrets[0].value
+    if (public_key := public_key_of(revision.secrets[0].value)) is not None:
+        answer["publicKey"] = public_key
     return answer | {
         "state": webhook.state.value,
         "reason": webhook.reason,

@@ -7,8 +7,6 @@ What the reference describes and this version does not do yet is refused by name
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,6 +18,7 @@ from schemas.durations import seconds
 from schemas.errors import FieldError, Invalid
 from schemas.keys import check_collection, id_text
 from schemas.reader import Reader, as_text, not_available, one_of, shown
+from schemas.signing import SCHEMES, check_secret
 from schemas.times import parse_rfc3339
 from schemas.webhook_json import ANSWERED_ONLY
 from schemas.webhook_request import TargetCheck, check_url, read_auth, read_headers, read_payload, unmasked
@@ -43,7 +42,6 @@ LANE_PARTITIONS_MAX = 32
 ATTEMPTS_MAX = 100
 FIELDS_MAX = 1_000
 FIELD_CHARS_MAX = 1_024
-SECRET_BYTES = (24, 64)  # Standard Webhooks 1.0, "Signature scheme"
 SCHEDULE_S_MAX = 7 * 86_400  # how long a lane keeps its deliveries
 
 QueryCheck = Callable[[str, Mapping[str, Any], Sequence[str]], FieldError | None]
@@ -95,6 +93,7 @@ def parse_webhook(
     for answered in ANSWERED_ONLY:  # an answer may be sent back as it came
         top.raw(answered)
     selected = _selection(top, checks.query)
+    signing = top.choice("signing", SCHEMES, "v1")
     spec = WebhookSpec(
         name=_name(top, name),
         url=top.checked("url", lambda value: check_url(value, checks.target, allow_private=checks.allow_private), ""),
@@ -108,12 +107,12 @@ def parse_webhook(
         retry=_retry(top.inner("retry")),
         start=top.checked("start", _start, "now"),
         on_gap=top.choice("onGap", ("initial", "continue"), "initial"),
-        signing=top.choice("signing", ("v1",), "v1", later=("v1a",)),
+        signing=signing,
         state=_state(top, disabled=disabled),
     )
     if "url" not in top:
         top.refuse("url", "is missing")
-    secret = top.checked("secret", check_secret)
+    secret = top.checked("secret", lambda value: read_secret(value, signing))
     top.end()
     if errors:
         raise Invalid(errors)
@@ -131,24 +130,13 @@ def check_name(value: Any) -> str:
     return value
 
 
-def check_secret(value: Any) -> str:
+def read_secret(value: Any, scheme: str) -> str:
     """
-    A signing secret of one's own.
+    A signing secret of one's own, for this scheme.
 
     Raises:  ValueError; the message never holds the value.
     """
-    low, high = SECRET_BYTES
-    why = f"must be whsec_ and then {low} to {high} bytes in base64"
-    text = unmasked(value)
-    if not text.startswith("whsec_"):
-        raise ValueError(why)
-    try:
-        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
-    except binascii.Error:
-        raise ValueError(why) from None
-    if not low <= len(key) <= high:
-        raise ValueError(f"has {len(key)} bytes, {why}")
-    return text
+    return check_secret(unmasked(value), scheme)
 
 
 def _name(top: Reader, known: str | None) -> str:

@@ -111,7 +111,7 @@ class WebhookSpec(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Secret(msgspec.Struct, frozen=True):
-    """A signing secret (``whsec_…``); until ``until_us`` (µs since 1970, None: for good) it signs."""
+    """A signing secret (``whsec_…`` or ``whsk_…``); until ``until_us`` (µs since 1970, None: for good) it signs."""
 
     value: str
     until_us: int | None = None

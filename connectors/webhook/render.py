@@ -18,7 +18,7 @@ import msgspec
 from connectors.webhook.calls import Headers, Request
 from connectors.webhook.formats import FORMATS, Body
 from connectors.webhook.projection import Project, projection
-from connectors.webhook.signature import key_of, sign, signing
+from connectors.webhook.signature import Signer, sign, signer_of, signing
 from connectors.webhook.template import TemplateError, template_body, template_url
 from schemas.deliveries import Delivery
 from schemas.errors import FieldError, Invalid
@@ -34,7 +34,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     A webhook, compiled for sending.
 
     headers:  those that are the same for every delivery.
-    keys:     each with the time until which it signs, µs since 1970; None: for good.
+    signers:  each with the time until which it signs, µs since 1970; None: for good.
     body, target:  what is sent, and where if the URL is a template; both may raise TemplateError.
     project:  what leaves of a document; None: all of it.
     """
@@ -43,7 +43,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     method: str
     url: str
     headers: Headers
-    keys: tuple[tuple[bytes, int | None], ...]
+    signers: tuple[tuple[Signer, int | None], ...]
     body: Body
     target: Callable[[Delivery], str] | None = None
     project: Project | None = None
@@ -67,8 +67,8 @@ def endpoint_of(revision: WebhookRevision, *, user_agent: str) -> Endpoint:
         **{name.lower(): value for name, value in spec.headers.items()},
         **_authorization(spec.auth),
     }
-    keys = tuple((key_of(secret.value), secret.until_us) for secret in revision.secrets)
-    return Endpoint(spec.name, spec.method, spec.url, tuple(headers.items()), keys, body, _target(spec), projection(spec.fields))
+    signers = tuple((signer_of(secret.value), secret.until_us) for secret in revision.secrets)
+    return Endpoint(spec.name, spec.method, spec.url, tuple(headers.items()), signers, body, _target(spec), projection(spec.fields))
 
 
 def _body(spec: WebhookSpec) -> tuple[str, Body]:
@@ -110,7 +110,7 @@ def prepare(delivery: Delivery, endpoint: Endpoint, *, offset: str, attempt: int
     headers = [
         ("webhook-id", webhook_id),
         ("webhook-timestamp", str(timestamp_s)),
-        ("webhook-signature", sign(signing(endpoint.keys, now), webhook_id, timestamp_s, body)),
+        ("webhook-signature", sign(signing(endpoint.signers, now), webhook_id, timestamp_s, body)),
         ("livehook-attempt", str(attempt)),
         ("livehook-document", document_header(change.key)),
         ("livehook-version", str(change.version)),

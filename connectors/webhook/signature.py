@@ -1,54 +1,47 @@
 """
-Standard Webhooks 1.0, symmetric signatures: ``v1``, HMAC-SHA256 over id, timestamp and body.
+Signatures of requests, Standard Webhooks 1.0: over id, timestamp and body, one for each secret that signs now.
 
-Called by render.py for every attempt. Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+Called by render.py for every attempt. What secrets look like is in schemas/signing.py.
+Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
 
 from __future__ import annotations
 
 import binascii
 import hmac
-import secrets
-from base64 import b64decode
 from collections.abc import Callable, Iterable
 
-PREFIX = "whsec_"
-SECRET_BYTES = 32
-SECRET_BYTES_MIN = 24
-SECRET_BYTES_MAX = 64
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from schemas.signing import key_of, scheme_of
+
+Signer = Callable[[bytes], str]
+"""The signed content in, one signature with its version out."""
 
 
-class BadSecret(ValueError):
-    """The text is no signing secret; the message says what would be right and does not hold it."""
-
-
-def new_secret(token_bytes: Callable[[int], bytes] = secrets.token_bytes) -> str:
-    """A signing secret, ``whsec_`` and 32 random bytes in base64."""
-    return PREFIX + binascii.b2a_base64(token_bytes(SECRET_BYTES), newline=False).decode()
-
-
-def key_of(secret: str) -> bytes:
+def signer_of(secret: str) -> Signer:
     """
-    The key that a secret stands for.
+    What signs with this secret.
 
     Raises:  BadSecret.
     """
-    text = secret.removeprefix(PREFIX)
-    try:
-        key = b64decode(text + "=" * (-len(text) % 4), validate=True) if text != secret else b""
-    except (binascii.Error, ValueError):
-        key = b""
-    if not SECRET_BYTES_MIN <= len(key) <= SECRET_BYTES_MAX:
-        raise BadSecret(f"must be {PREFIX} and {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX} bytes in base64")
-    return key
+    key = key_of(secret)
+    if scheme_of(secret) == "v1a":
+        private = Ed25519PrivateKey.from_private_bytes(key)
+        return lambda content: "v1a," + _base64(private.sign(content))
+    return lambda content: "v1," + _base64(hmac.digest(key, content, "sha256"))
 
 
-def signing(found: Iterable[tuple[bytes, int | None]], now: float) -> list[bytes]:
-    """Those of the keys, each with the time it signs until (µs since 1970, None: for good), that sign now (seconds since 1970)."""
-    return [key for key, until_us in found if until_us is None or until_us > now * 1_000_000]
+def signing(found: Iterable[tuple[Signer, int | None]], now: float) -> list[Signer]:
+    """Those of the signers, each with the time it signs until (µs since 1970, None: for good), that sign now (seconds since 1970)."""
+    return [signer for signer, until_us in found if until_us is None or until_us > now * 1_000_000]
 
 
-def sign(keys: Iterable[bytes], webhook_id: str, timestamp_s: int, body: bytes) -> str:
-    """The ``webhook-signature`` header: one signature a key, with spaces between."""
+def sign(signers: Iterable[Signer], webhook_id: str, timestamp_s: int, body: bytes) -> str:
+    """The ``webhook-signature`` header: one signature a signer, with spaces between."""
     content = b"%b.%d.%b" % (webhook_id.encode(), timestamp_s, body)
-    return " ".join(["v1," + binascii.b2a_base64(hmac.digest(key, content, "sha256"), newline=False).decode() for key in keys])
+    return " ".join([signer(content) for signer in signers])
+
+
+def _base64(data: bytes) -> str:
+    return binascii.b2a_base64(data, newline=False).decode()

@@ -43,7 +43,7 @@ class Written(msgspec.Struct, frozen=True):
 
 class Register:
     """
-    Args:  now_us: µs since 1970. new_uid, new_secret: make one each.
+    Args:  now_us: µs since 1970. new_uid, new_secret: make one each, the secret for a signing scheme.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Register:
         view: WebhooksView,
         now_us: Callable[[], int],
         new_uid: Callable[[], str],
-        new_secret: Callable[[], str],
+        new_secret: Callable[[str], str],
     ) -> None:
         self._topics = topics
         self._producer = producer
@@ -91,19 +91,24 @@ class Register:
         """
         Make the webhook what ``decide`` wants.
 
-        Raises:  whatever ``decide`` raises; KafkaUnavailable, KafkaRefused, TimeoutError: whether it was written is unknown.
+        Raises:  whatever ``decide`` raises; Problem: conflict.
+                 KafkaUnavailable, KafkaRefused, TimeoutError: whether it was written is unknown.
         """
         async with self._changing(name):
             registry = self._view.registry
             present, newest = registry.webhook(name), registry.newest(name)
-            revision = revisions.planned(
-                decide(present),
-                present=present,
-                newest=newest,
-                now_us=self._now_us(),
-                new_uid=self._new_uid(),
-                new_secret=self._new_secret(),
-            )
+            wanted = decide(present)
+            try:
+                revision = revisions.planned(
+                    wanted,
+                    present=present,
+                    newest=newest,
+                    now_us=self._now_us(),
+                    new_uid=self._new_uid(),
+                    new_secret=self._new_secret(wanted.spec.signing),
+                )
+            except revisions.TooManySecrets as error:
+                raise Problem("conflict", str(error)) from error
             if revision is None:
                 return Written(self.get(name), is_new=False, is_secret_new=False)
             if present is None and (newest is None or newest.deleted):
@@ -126,8 +131,9 @@ class Register:
         async with self._changing(name):
             current = self.get(name).current
             now_us = self._now_us()
+            secret = secret or self._new_secret(current.spec.signing)
             try:
-                secrets = revisions.rotated(current.secrets, secret or self._new_secret(), now_us=now_us, overlap_s=overlap_s)
+                secrets = revisions.rotated(current.secrets, secret, now_us=now_us, overlap_s=overlap_s)
             except revisions.TooManySecrets as error:
                 raise Problem("conflict", str(error)) from error
             await self._publish(self._with_secrets(self.get(name), secrets, now_us))

@@ -8,10 +8,12 @@ import msgspec
 
 from schemas.errors import FieldError, Invalid
 from schemas.registry import Webhook
+from schemas.signing import scheme_of
 from schemas.webhook_validation import Wanted
 from schemas.webhooks import Secret, WebhookRevision, WebhookSpec
 
 SECRETS_MAX = 10
+SCHEME_OVERLAP_S = 86_400
 
 
 class TooManySecrets(ValueError):
@@ -28,6 +30,7 @@ def planned(
               or unfinished after a crash. new_uid, new_secret: used where one is needed.
     Returns:  ``since`` is None when marks are needed: the selection is new.
     Raises:   Invalid: it would change what is fixed once the webhook was made.
+             TooManySecrets: the signing scheme changes while many secrets sign.
     """
     _check_fixed(wanted.spec, newest if present is None else present.current)
     if present is None:
@@ -36,6 +39,8 @@ def planned(
     secrets = current.secrets
     if wanted.secret is not None and wanted.secret != secrets[0].value:
         secrets = [Secret(wanted.secret)]
+    elif scheme_of(secrets[0].value) != wanted.spec.signing:  # receivers that verify the other way have a day to change
+        secrets = rotated(secrets, new_secret, now_us=now_us, overlap_s=SCHEME_OVERLAP_S)
     is_same = wanted.spec == msgspec.structs.replace(current.spec, state=present.state) and secrets == current.secrets
     return None if is_same and newest == current else edited(current, wanted.spec, secrets, newest=newest, now_us=now_us)
 

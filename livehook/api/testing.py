@@ -21,6 +21,7 @@ from schemas.changes import Change
 from schemas.keys import partition_of
 from schemas.records import encode_change, encode_status
 from schemas.registry import Registry
+from schemas.signing import new_secret
 from schemas.topics import Record, Topics, TopicSpec
 from schemas.webhook_validation import Checks
 from schemas.webhooks import WebhookRevision, WebhookStatus
@@ -178,7 +179,7 @@ def fake_services(kafka: FakeKafka, *, allow_private: bool = True, is_loopback: 
         view=kafka,
         now_us=lambda: next(ticks),
         new_uid=lambda: f"whk_{next(uids)}",
-        new_secret=lambda: f"whsec_{next(secrets):032d}",
+        new_secret=lambda scheme: new_secret(scheme, lambda count: next(secrets).to_bytes(count)),
     )
     copies = LaneCopies(kafka, kafka)
     shared: dict[str, Any] = {

@@ -23,7 +23,7 @@ from schemas.reader import Reader
 from schemas.registry import Webhook
 from schemas.strict_json import encode
 from schemas.webhook_json import revision_json, webhook_json
-from schemas.webhook_validation import Checks, Wanted, check_secret, parse_webhook
+from schemas.webhook_validation import Checks, Wanted, parse_webhook, read_secret
 from schemas.webhooks import SELECTING, State
 
 OVERLAP_S_MAX = 30 * 86_400
@@ -109,8 +109,10 @@ class Webhooks:
 
     async def rotate_secret(self, request: Request) -> Response:
         """Sign with a new secret, for a while with the present ones too."""
-        secret, overlap_s = _rotation(await bodies.read_json(request, empty={}))
-        webhook = await self._register.rotate_secret(name_in_path(request), secret, overlap_s)
+        name = name_in_path(request)
+        scheme = self._register.get(name).current.spec.signing
+        secret, overlap_s = _rotation(await bodies.read_json(request, empty={}), scheme)
+        webhook = await self._register.rotate_secret(name, secret, overlap_s)
         return bodies.json_response(webhook_json(webhook, show_secret=True))
 
     def _wanted(self, name: str, data: Any, present: Webhook | None) -> Wanted:
@@ -157,6 +159,8 @@ def _kept(data: Any, present: Webhook | None) -> Any:
     if present is None or not isinstance(data, dict):
         return data
     kept = keep_masked(data, revision_json(present.current))
+    if kept.get("secret") == present.current.secrets[0].value:
+        del kept["secret"]  # kept anyway, unless the scheme of signing changes
     if "start" in kept:
         kept = {**kept, "start": present.current.spec.start}  # read when the webhook is made, later ignored
     return kept
@@ -166,10 +170,10 @@ def _answer(written: Written) -> Response:
     return bodies.json_response(webhook_json(written.webhook, show_secret=written.is_secret_new), 201 if written.is_new else 200)
 
 
-def _rotation(data: Any) -> tuple[str | None, int]:
+def _rotation(data: Any, scheme: str) -> tuple[str | None, int]:
     errors: list[FieldError] = []
     reader = Reader(data, "", errors)
-    secret = reader.checked("secret", check_secret)
+    secret = reader.checked("secret", lambda value: read_secret(value, scheme))
     overlap_s = reader.whole("overlapSeconds", 86_400, 0, OVERLAP_S_MAX)
     reader.end()
     if errors:

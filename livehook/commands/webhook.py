@@ -276,7 +276,8 @@ def _side_lines(mark: str, first: str, side: Mapping[str, Any]) -> list[str]:
 
 
 def _secret(answer: Mapping[str, Any]) -> str:
-    return f"signing secret, shown only now: {answer['secret']}"
+    text = f"signing secret, shown only now: {answer['secret']}"
+    return f"{text}\npublic key, for the receiver: {answer['publicKey']}" if "publicKey" in answer else text
 
 
 def _selection(found: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from schemas.changes import Change
 from schemas.mutations import Method, Mutation
 from schemas.positions import Origin
 from schemas.records import decode_mutation, decode_webhooks
+from schemas.signing import public_key_of
 from schemas.topics import Topics
 from schemas.webhooks import State, WebhookRevision, WebhookStatus
 
@@ -382,6 +383,27 @@ class TestWebhooks:
         answer = await api.patch("/v1/webhooks/adults", json={"headers": {"x-team": None, "x-b": "2"}, "query": None})
 
         assert (200, {"x-token": "****", "x-b": "2"}, "true") == (answer.status_code, answer.json()["headers"], answer.json()["query"])
+
+    async def test_signing_with_ed25519(self, api):
+        """The public key is in every answer, the secret in the one that made it; an answer may be sent back."""
+        made = (await api.put("/v1/webhooks/adults", json=WEBHOOK | {"signing": "v1a"})).json()
+        found = (await api.get("/v1/webhooks/adults")).json()
+        assert (made["publicKey"], made["publicKey"]) == (public_key_of(made["secret"]), found["publicKey"])
+        assert "****" == found["secret"]
+        assert 200 == (await api.put("/v1/webhooks/adults", json=found)).status_code
+        rotated = (await api.post("/v1/webhooks/adults/rotate-secret")).json()
+        assert (rotated["publicKey"], True) == (public_key_of(rotated["secret"]), rotated["publicKey"] != made["publicKey"])
+        refused = await api.post("/v1/webhooks/adults/rotate-secret", json={"secret": SECRET})
+        assert ["secret"] == [error["field"] for error in problem(refused, 422, "invalid")["errors"]]
+
+    async def test_another_scheme_of_signing_makes_another_secret(self, api, kafka):
+        """It is shown once; for a day the one before signs too."""
+        await api.put("/v1/webhooks/adults", json=WEBHOOK | {"secret": SECRET})
+        answer = (await api.patch("/v1/webhooks/adults", json={"signing": "v1a"})).json()
+        secrets = kafka.registry.webhook("adults").current.secrets
+        assert [answer["secret"], SECRET] == [one.value for one in secrets]
+        assert (None, True) == (secrets[0].until_us, answer["secret"].startswith("whsk_"))
+        assert 86_400_000_000 > secrets[1].until_us - 1_790_000_000_000_000 - 86_400_000_000 >= 0
 
     async def test_patch_may_change_to_a_template_and_back(self, api):
         """Without setting the format, which an answer always has, to null."""

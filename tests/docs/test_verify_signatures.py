@@ -1,4 +1,4 @@
-"""The two ways of docs/howto/verify-signatures.md accept what is signed as Standard Webhooks, and nothing else."""
+"""The ways of docs/howto/verify-signatures.md accept what is signed as Standard Webhooks, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
+
+from connectors.webhook.signature import sign, signer_of
+from schemas.signing import public_key_of
 
 PAGE = Path(__file__).parents[2] / "docs/howto/verify-signatures.md"
 SECRET = "whsec_" + base64.b64encode(b"a secret of twenty-four!").decode()
@@ -63,3 +66,24 @@ def test_only_what_livehook_signed_is_accepted(
     """Both examples of the page come to the same answer."""
     # Signed only now: an attempt that is five minutes old is refused, and collecting a whole suite may be longer ago than that.
     assert expected is accepts(SECRET, headers(), body)
+
+
+SEED = base64.b64encode(b"a seed of just thirty-two bytes!").decode()
+
+
+def signed_with_a_key(seed: str, age_s: int = 0) -> dict[str, str]:
+    """The headers of an attempt made ``age_s`` seconds ago, signed by the symmetric secret too."""
+    at_s = int(datetime.now(UTC).timestamp()) - age_s
+    signature = sign([signer_of(SECRET), signer_of("whsk_" + seed)], "msg_1", at_s, BODY)
+    return {"webhook-id": "msg_1", "webhook-timestamp": str(at_s), "webhook-signature": signature}
+
+
+def test_a_public_key_is_enough():
+    """The page's third example: the same rules, without a secret."""
+    is_signed, public_key = functions()["is_signed"], public_key_of("whsk_" + SEED)
+    other = base64.b64encode(b"x" * 32).decode()
+    assert is_signed(public_key, signed_with_a_key(SEED), BODY)
+    assert not is_signed(public_key, signed_with_a_key(SEED), BODY + b" ")
+    assert not is_signed(public_key, signed_with_a_key(other), BODY)
+    assert not is_signed(public_key, signed_with_a_key(SEED, age_s=3600), BODY)
+    assert not is_signed(public_key, signed(SECRET), BODY)

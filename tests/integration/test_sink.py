@@ -19,7 +19,6 @@ from connectors.kafka.producer import Producer
 from connectors.kafka.reading import read_partition
 from connectors.webhook.config import SinkConfig
 from connectors.webhook.http1 import Http1Sender
-from connectors.webhook.signature import new_secret
 from connectors.webhook.sink import Sink
 from connectors.webhook.testing import Answer, Call, Receiver, sender_here
 from schemas.attempts import Attempt, ErrorCode, Outcome
@@ -29,6 +28,7 @@ from schemas.errors import Fatal
 from schemas.keys import partition_of
 from schemas.positions import Origin
 from schemas.records import decode_activity, encode_delivery, encode_revision
+from schemas.signing import new_secret
 from schemas.topics import Record, Topics, TopicSpec
 from schemas.webhooks import DeliverySettings, Retry, Secret, State, WebhookRevision, WebhookSpec
 from tests.broker import Broker

@@ -20,7 +20,6 @@ from connectors.webhook.parked import Bodies, Troubles
 from connectors.webhook.rates import Share
 from connectors.webhook.runner import LaneRunner
 from connectors.webhook.shared import Shared
-from connectors.webhook.signature import new_secret
 from schemas.attempts import ErrorCode
 from schemas.changes import Change
 from schemas.deliveries import Delivery, Match
@@ -29,6 +28,7 @@ from schemas.parked import Down, Parked
 from schemas.positions import Origin
 from schemas.records import decode_activity, decode_attempt, decode_parked, decode_webhooks, encode_delivery
 from schemas.registry import Webhook
+from schemas.signing import new_secret
 from schemas.topics import Record, Topics
 from schemas.webhooks import DeliverySettings, Payload, Retry, Secret, State, WebhookRevision, WebhookSpec, WebhookStatus
 

@@ -6,9 +6,9 @@ import random
 import pytest
 
 from connectors.webhook.calls import Failure, Request, Response
-from connectors.webhook.signature import new_secret
 from connectors.webhook.trial import send_test
 from schemas.attempts import ErrorCode, Outcome
+from schemas.signing import new_secret
 from schemas.webhooks import Secret, State, WebhookRevision, WebhookSpec
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from schemas.errors import FieldError, Invalid
 from schemas.webhook_json import spec_json
-from schemas.webhook_validation import Checks, QueryFieldError, check_secret, parse_webhook
+from schemas.webhook_validation import Checks, QueryFieldError, parse_webhook, read_secret
 from schemas.webhooks import State, WebhookSpec
 
 SMALLEST = {"collection": "people", "url": "https://example.com/hook"}
@@ -190,10 +190,10 @@ def test_a_name_is_needed_where_no_path_has_it():
         ({"start": "txn:17"}, "start is not available in this version: start: txn:17 (only now is)"),
         ({"start": "2026-01-01T00:00:00Z"}, "start is not available in this version: start: 2026-01-01T00:00:00Z (only now is)"),
         ({"onGap": "stop"}, "onGap is 'stop', must be initial or continue"),
-        ({"signing": "v1a"}, "signing is not available in this version: 'v1a'"),
-        ({"signing": "v2"}, "signing is 'v2', must be v1"),
+        ({"signing": "v2"}, "signing is 'v2', must be v1 or v1a"),
+        ({"signing": "v1a", "secret": SECRET}, "secret must be whsk_ and then an Ed25519 key pair or its seed (64 or 32 bytes) in base64"),
         ({"secret": "whsec_short"}, "secret must be whsec_ and then 24 to 64 bytes in base64"),
-        ({"secret": "whsec_YWJj"}, "secret has 3 bytes, must be whsec_ and then 24 to 64 bytes in base64"),
+        ({"secret": "whsec_YWJj"}, "secret must be whsec_ and then 24 to 64 bytes in base64"),
         ({"secret": "****"}, "secret is masked, and there is none on record to keep"),
         ({"state": "asleep"}, "state is 'asleep', must be active or paused"),
         ({"state": "disabled"}, "state is 'disabled', which Livehook alone sets: active or paused are yours"),
@@ -356,4 +356,4 @@ def test_a_disabled_webhook_may_be_sent_back_as_it_is():
 
 def test_a_secret_of_ones_own_is_taken():
     """Any key of 24 to 64 bytes, as Standard Webhooks asks."""
-    assert SECRET == check_secret(SECRET) == parse(SMALLEST | {"secret": SECRET}).secret
+    assert SECRET == read_secret(SECRET, "v1") == parse(SMALLEST | {"secret": SECRET}).secret
