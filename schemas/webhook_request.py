@@ -1,14 +1,14 @@
 """
 The part of a webhook that says how it is called: URL, credentials, headers, payload. Read for ``webhook_validation.py``. Pure.
 
-Source: docs/reference/webhook.md; RFC 9110 (headers), RFC 7617 (basic), RFC 6750 (bearer).
+Source: docs/reference/webhook.md; RFC 9110 (headers), RFC 7617 (basic), RFC 6750 (bearer), RFC 6749 (oauth2).
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -24,8 +24,9 @@ MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*(
 FORMATS = ("livehook", "ditto", "document", "entity", "debezium", "cloudevents", "template")
 OUR_HEADERS = frozenset({"user-agent", "webhook-id", "webhook-timestamp", "webhook-signature"})  # and livehook-…
 CONNECTION_HEADERS = frozenset(
-    {"connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+    {"connection", "content-length", "expect", "host", "http2-settings", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 )
+AUTHORIZATIONS = ("basic", "bearer", "oauth2")  # each makes the Authorization header
 HEADERS_MAX = 64
 URL_CHARS_MAX = 8_192
 
@@ -95,12 +96,11 @@ def _port(parts: SplitResult) -> int:
         raise ValueError(f"has the port {shown(parts.netloc.rpartition(':')[2])}, must be 80, 443 or a number from 1024 to 65535") from None
 
 
-def read_auth(reader: Reader) -> dict[str, Any]:
+def read_auth(reader: Reader, check_target: TargetCheck, *, allow_private: bool) -> dict[str, Any]:
     """The credentials of a call."""
     found: dict[str, Any] = {}
-    for name, what in (("oauth2", "OAuth 2.0"), ("mtls", "client certificates")):
-        if reader.raw(name) is not None:
-            reader.refuse(name, not_available(what))
+    if reader.raw("mtls") is not None:
+        reader.refuse("mtls", not_available("client certificates"))
     if reader.raw("basic") is not None:
         basic = reader.inner("basic")
         found["basic"] = {"username": _required(basic, "username", _username), "password": _required(basic, "password", unmasked)}
@@ -109,10 +109,43 @@ def read_auth(reader: Reader) -> dict[str, Any]:
         bearer = reader.inner("bearer")
         found["bearer"] = {"token": _required(bearer, "token", _token)}
         bearer.end()
-    if len(found) > 1:
-        reader.refuse("bearer", "and auth.basic are both there: a call has one Authorization header")
+    if reader.raw("oauth2") is not None:
+        found["oauth2"] = _oauth2(reader.inner("oauth2"), check_target, allow_private=allow_private)
+    if len(present := [name for name in AUTHORIZATIONS if name in found]) > 1:
+        reader.refuse(present[1], f"and auth.{present[0]} are both there: a call has one Authorization header")
     reader.end()
     return found
+
+
+def _oauth2(reader: Reader, check_target: TargetCheck, *, allow_private: bool) -> dict[str, Any]:
+    def token_url(value: Any) -> str:
+        text = as_text(value)
+        if "{{" in text:
+            raise ValueError("has {{…}}: a token endpoint is the same for every delivery")
+        return check_url(text, check_target, allow_private=allow_private)
+
+    found = {
+        "tokenUrl": _required(reader, "tokenUrl", token_url),
+        "clientId": _required(reader, "clientId", _client_id),
+        "clientSecret": _required(reader, "clientSecret", unmasked),
+        "scope": str(reader.checked("scope", _scope, "")),
+    }
+    reader.end()
+    return found
+
+
+def _client_id(value: Any) -> str:
+    text = as_text(value)
+    if not re.fullmatch(r"[\x20-\x7e]{1,1024}", text):  # RFC 6749, A.1
+        raise ValueError("must be 1 to 1,024 signs of ASCII")
+    return text
+
+
+def _scope(value: Any) -> str:
+    text = as_text(value)
+    if text and not re.fullmatch(r"(?=.{1,1024}\Z)[!#-\[\]-~]+( [!#-\[\]-~]+)*", text):  # RFC 6749, A.4
+        raise ValueError("must be names with one space between, at most 1,024 signs of ASCII")
+    return text
 
 
 def _required(reader: Reader, name: str, check: Callable[[Any], str]) -> str:
@@ -156,8 +189,10 @@ def read_headers(top: Reader) -> dict[str, str]:
         top.refuse("headers", f"has {len(names)}, at most {HEADERS_MAX} are possible")
         return {}
     times = Counter(name.lower() for name in names)
+    auth = top.raw("auth")
+    has_auth = isinstance(auth, Mapping) and any(auth.get(name) for name in AUTHORIZATIONS)
     for name in names:
-        if (why := _refused_header(name.lower(), times[name.lower()], has_auth=bool(top.raw("auth")))) is not None:
+        if (why := _refused_header(name.lower(), times[name.lower()], has_auth=has_auth)) is not None:
             reader.refuse(name, why)
     return {name: str(reader.checked(name, _header_value, "")) for name in names}
 

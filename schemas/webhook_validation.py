@@ -99,7 +99,7 @@ def parse_webhook(
         url=top.checked("url", lambda value: check_url(value, checks.target, allow_private=checks.allow_private), ""),
         **selected,
         method=top.choice("method", ("POST", "PUT", "PATCH"), "POST"),
-        auth=read_auth(top.inner("auth")),
+        auth=read_auth(top.inner("auth"), checks.target, allow_private=checks.allow_private),
         headers=read_headers(top),
         payload=read_payload(top.inner("payload")),
         fields=_fields(top.inner("fields")),

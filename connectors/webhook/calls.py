@@ -12,11 +12,24 @@ from schemas.attempts import ErrorCode
 Headers = tuple[tuple[str, str], ...]
 
 
+class OAuthClient(msgspec.Struct, frozen=True, gc=False):
+    """Who asks for access tokens, and where: the OAuth 2.0 client credentials of a webhook."""
+
+    token_url: str
+    client_id: str
+    client_secret: str
+    scope: str = ""
+
+    def __repr__(self) -> str:
+        return f"OAuthClient({self.client_id!r})"
+
+
 class Request(msgspec.Struct, frozen=True, gc=False):
     """
     A call to make; the sender adds Host, Content-Length and what the connection needs.
 
     refusal:  why it must not be sent, when it could not be made as its webhook says.
+    oauth:    whose access token goes with it; tokens.py adds that.
     """
 
     method: str
@@ -24,6 +37,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     headers: Headers
     body: bytes
     refusal: str | None = None
+    oauth: OAuthClient | None = None
 
     def __repr__(self) -> str:
         return f"Request({self.method!r}, {len(self.body)} bytes)"  # url, headers and body may hold secrets

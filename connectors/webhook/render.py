@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from connectors.webhook.calls import Headers, Request
+from connectors.webhook.calls import Headers, OAuthClient, Request
 from connectors.webhook.formats import FORMATS, Body
 from connectors.webhook.projection import Project, projection
 from connectors.webhook.signature import Signer, sign, signer_of, signing
@@ -37,6 +37,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     signers:  each with the time until which it signs, µs since 1970; None: for good.
     body, target:  what is sent, and where if the URL is a template; both may raise TemplateError.
     project:  what leaves of a document; None: all of it.
+    oauth:    whose access token goes with each request.
     """
 
     webhook: str
@@ -47,6 +48,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     body: Body
     target: Callable[[Delivery], str] | None = None
     project: Project | None = None
+    oauth: OAuthClient | None = None
 
     def __repr__(self) -> str:
         return f"Endpoint({self.webhook!r})"  # the rest may hold secrets
@@ -68,7 +70,9 @@ def endpoint_of(revision: WebhookRevision, *, user_agent: str) -> Endpoint:
         **_authorization(spec.auth),
     }
     signers = tuple((signer_of(secret.value), secret.until_us) for secret in revision.secrets)
-    return Endpoint(spec.name, spec.method, spec.url, tuple(headers.items()), signers, body, _target(spec), projection(spec.fields))
+    return Endpoint(
+        spec.name, spec.method, spec.url, tuple(headers.items()), signers, body, _target(spec), projection(spec.fields), _oauth(spec.auth)
+    )
 
 
 def _body(spec: WebhookSpec) -> tuple[str, Body]:
@@ -122,7 +126,7 @@ def prepare(delivery: Delivery, endpoint: Endpoint, *, offset: str, attempt: int
         headers.append(("livehook-replay", delivery.replay))
     if test:
         headers.append(("livehook-test", "true"))
-    return Request(endpoint.method, url, (*headers, *endpoint.headers), body, refusal)
+    return Request(endpoint.method, url, (*headers, *endpoint.headers), body, refusal, endpoint.oauth)
 
 
 def _content(delivery: Delivery, endpoint: Endpoint) -> tuple[str, bytes, str | None]:
@@ -155,3 +159,8 @@ def _authorization(auth: Mapping[str, Any]) -> dict[str, str]:
     if bearer := auth.get("bearer"):
         return {"authorization": f"Bearer {bearer['token']}"}
     return {}
+
+
+def _oauth(auth: Mapping[str, Any]) -> OAuthClient | None:
+    found = auth.get("oauth2")
+    return None if found is None else OAuthClient(found["tokenUrl"], found["clientId"], found["clientSecret"], found["scope"])

@@ -10,6 +10,7 @@ from schemas.webhooks import State, WebhookSpec
 SMALLEST = {"collection": "people", "url": "https://example.com/hook"}
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
+OAUTH2 = {"tokenUrl": "https://example.com/token", "clientId": "id", "clientSecret": "s"}
 UNCLOSED = 'payload.template cannot be read: Unexpected EOF the tag "id" was never closed was opened at line 1'
 PARTIAL = "payload.template has a partial, 'other': a template stands alone, without partials, parents and blocks"
 BEHIND = "has {{…}} in its scheme, host or port: it may stand only behind them, after / or ?"
@@ -158,7 +159,25 @@ def test_a_name_is_needed_where_no_path_has_it():
         ({"auth": {"basic": {"username": "u:x", "password": "p"}}}, "auth.basic.username has a colon or a control character"),
         ({"auth": {"bearer": {"token": "a b"}}}, "auth.bearer.token must be visible ASCII without spaces"),
         ({"auth": {"digest": {}}}, "auth.digest is no field here"),
-        ({"auth": {"oauth2": {"tokenUrl": "x"}}}, "auth.oauth2 is not available in this version: OAuth 2.0"),
+        ({"auth": {"oauth2": OAUTH2 | {"tokenUrl": None}}}, "auth.oauth2.tokenUrl is missing"),
+        (
+            {"auth": {"oauth2": OAUTH2 | {"tokenUrl": "http://example.com"}}},
+            "auth.oauth2.tokenUrl must begin with https://, or http:// where private targets are allowed (ALLOW_PRIVATE)",
+        ),
+        (
+            {"auth": {"oauth2": OAUTH2 | {"tokenUrl": "https://example.com/{{id}}"}}},
+            "auth.oauth2.tokenUrl has {{…}}: a token endpoint is the same for every delivery",
+        ),
+        ({"auth": {"oauth2": OAUTH2 | {"clientId": "ä"}}}, "auth.oauth2.clientId must be 1 to 1,024 signs of ASCII"),
+        ({"auth": {"oauth2": OAUTH2 | {"clientSecret": None}}}, "auth.oauth2.clientSecret is missing"),
+        (
+            {"auth": {"oauth2": OAUTH2 | {"scope": "a  b"}}},
+            "auth.oauth2.scope must be names with one space between, at most 1,024 signs of ASCII",
+        ),
+        (
+            {"auth": {"oauth2": OAUTH2, "bearer": {"token": "t"}}},
+            "auth.oauth2 and auth.bearer are both there: a call has one Authorization header",
+        ),
         ({"auth": {"mtls": {"cert": "x"}}}, "auth.mtls is not available in this version: client certificates"),
         (
             {"payload": {"format": "xml"}},
