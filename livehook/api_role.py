@@ -21,6 +21,7 @@ from connectors.kafka.producer import Producer
 from connectors.webhook.attempts import attempt_record
 from connectors.webhook.dial import Dialler, Refusals
 from connectors.webhook.http1 import Http1Sender
+from connectors.webhook.tokens import AuthorizingSender
 from connectors.webhook.trial import send_test
 from livehook import __version__
 from livehook.activity import new_projector, new_recent, open_activity
@@ -32,18 +33,19 @@ from livehook.api.lanes import LaneView
 from livehook.api.redrive import Redrives
 from livehook.api.register import Register
 from livehook.api.resend import Resends
-from livehook.checks import check_query, target_check
+from livehook.checks import check_identity, check_query, target_check
 from livehook.process import Fail
 from livehook.roles import READ_S_MAX, own_ports, prepare
 from livehook.settings import Settings
 from schemas.attempts import Attempt
 from schemas.signing import new_secret
-from schemas.webhook_validation import Checks
+from schemas.webhook_checks import Checks
 from schemas.webhooks import WebhookRevision
 
 PRODUCE_S_MAX = 10.0
 STOP_S_MAX = 5.0
 PING_S = 5.0
+USER_AGENT = f"livehook/{__version__}"
 
 
 class KafkaPing:
@@ -92,7 +94,8 @@ class ApiRole:
         self._http = httpx.AsyncClient(trust_env=False, follow_redirects=False)
         self._metrics = CollectorRegistry()
         ProcessCollector(registry=self._metrics)
-        self._sender = Http1Sender(Dialler(settings.egress(own_ports=own_ports(address)), refused=Refusals(self._metrics)))
+        engine = Http1Sender(Dialler(settings.egress(own_ports=own_ports(address)), refused=Refusals(self._metrics)))
+        self._sender = AuthorizingSender(engine, user_agent=USER_AGENT)
         self._register = Register(
             topics=self._topics,
             producer=self._producer,
@@ -164,12 +167,12 @@ class ApiRole:
         )
 
     async def _test(self, revision: WebhookRevision, doc: Mapping[str, Any], old: Mapping[str, Any] | None) -> Attempt:
-        attempt = await send_test(revision, doc, old, sender=self._sender, user_agent=f"livehook/{__version__}")
+        attempt = await send_test(revision, doc, old, sender=self._sender, user_agent=USER_AGENT)
         self._producer.send_soon(attempt_record(attempt, self._topics.attempts.name))
         return attempt
 
     def _checks(self) -> Checks:
-        return Checks(check_query, target_check(self._settings.egress()), allow_private=self._settings.allow_private)
+        return Checks(check_query, target_check(self._settings.egress()), check_identity, allow_private=self._settings.allow_private)
 
 
 def now_us() -> int:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from connectors.webhook.egress import OPENED_BY_ALLOW_PRIVATE, Rules
-from schemas.errors import FieldError
-from schemas.webhook_request import TargetCheck
+from connectors.webhook.identity import identity_of
+from schemas.errors import FieldError, Invalid
+from schemas.webhook_checks import TargetCheck
 from schemas.webhook_validation import QueryFieldError
 from streams.query import QueryError, compile_query
 
@@ -38,3 +39,12 @@ def target_check(rules: Rules) -> TargetCheck:
         return f"leads to an address that is not public ({found.value}): it may be allowed with {ways}"
 
     return check
+
+
+def check_identity(mtls: Mapping[str, str | None]) -> Sequence[FieldError]:
+    """What is wrong with a client certificate."""
+    try:
+        identity_of(mtls)
+    except Invalid as error:
+        return error.errors
+    return []

@@ -17,6 +17,7 @@ from connectors.webhook.config import SinkConfig
 from connectors.webhook.dial import Dialler, Refusals
 from connectors.webhook.http1 import Http1Sender
 from connectors.webhook.sink import Sink
+from connectors.webhook.tokens import AuthorizingSender
 from livehook import __version__, health
 from livehook.folders import instance_id
 from livehook.process import Fail
@@ -48,7 +49,8 @@ class SinkRole:
         )
         self._producer = Producer(config.kafka, client_id=config.client_id)
         self._attempts = Producer(config.kafka, client_id=config.client_id, message_timeout_s=ATTEMPTS_S_MAX, linger_ms=ATTEMPTS_LINGER_MS)
-        self._sender = Http1Sender(Dialler(settings.egress(own_ports=own_ports(address)), refused=Refusals(self._registry)))
+        engine = Http1Sender(Dialler(settings.egress(own_ports=own_ports(address)), refused=Refusals(self._registry)))
+        self._sender = AuthorizingSender(engine, user_agent=f"livehook/{__version__}")
         self._sink = Sink(config, producer=self._producer, attempts=self._attempts, sender=self._sender, registry=self._registry)
         self._running: asyncio.Task[None] | None = None
 

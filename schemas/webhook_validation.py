@@ -8,7 +8,6 @@ What the reference describes and this version does not do yet is refused by name
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -20,8 +19,11 @@ from schemas.keys import check_collection, id_text
 from schemas.reader import Reader, as_text, not_available, one_of, shown
 from schemas.signing import SCHEMES, check_secret
 from schemas.times import parse_rfc3339
+from schemas.webhook_auth import read_auth, unmasked
+from schemas.webhook_checks import Checks, QueryCheck
 from schemas.webhook_json import ANSWERED_ONLY
-from schemas.webhook_request import TargetCheck, check_url, read_auth, read_headers, read_payload, unmasked
+from schemas.webhook_request import read_headers, read_payload
+from schemas.webhook_url import check_url
 from schemas.webhooks import (
     EVENTS,
     SELECTING,
@@ -43,17 +45,6 @@ ATTEMPTS_MAX = 100
 FIELDS_MAX = 1_000
 FIELD_CHARS_MAX = 1_024
 SCHEDULE_S_MAX = 7 * 86_400  # how long a lane keeps its deliveries
-
-QueryCheck = Callable[[str, Mapping[str, Any], Sequence[str]], FieldError | None]
-"""Query, arguments and collections in; what is wrong with the query, as the field ``query`` or ``args``."""
-
-
-class Checks(msgspec.Struct, frozen=True):
-    """What others know to be right: the query language, and what may be called. ``allow_private``: plain http is fine."""
-
-    query: QueryCheck
-    target: TargetCheck
-    allow_private: bool = False
 
 
 class QueryFieldError(FieldError, frozen=True):
@@ -96,10 +87,10 @@ def parse_webhook(
     signing = top.choice("signing", SCHEMES, "v1")
     spec = WebhookSpec(
         name=_name(top, name),
-        url=top.checked("url", lambda value: check_url(value, checks.target, allow_private=checks.allow_private), ""),
+        url=top.checked("url", lambda value: check_url(value, checks), ""),
         **selected,
         method=top.choice("method", ("POST", "PUT", "PATCH"), "POST"),
-        auth=read_auth(top.inner("auth"), checks.target, allow_private=checks.allow_private),
+        auth=read_auth(top.inner("auth"), checks),
         headers=read_headers(top),
         payload=read_payload(top.inner("payload")),
         fields=_fields(top.inner("fields")),
@@ -112,6 +103,8 @@ def parse_webhook(
     )
     if "url" not in top:
         top.refuse("url", "is missing")
+    if "mtls" in spec.auth and spec.url.startswith("http://"):
+        top.refuse("auth.mtls", "needs an https URL: nobody shows a certificate over plain http")
     secret = top.checked("secret", lambda value: read_secret(value, signing))
     top.end()
     if errors:

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from connectors.webhook.tls import Trust
 from schemas.attempts import ErrorCode
 
 Headers = tuple[tuple[str, str], ...]
@@ -30,6 +31,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
     refusal:  why it must not be sent, when it could not be made as its webhook says.
     oauth:    whose access token goes with it; tokens.py adds that.
+    identity: the certificate to show, and whom to trust instead of the usual authorities; connections are never shared with another one.
     """
 
     method: str
@@ -38,6 +40,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     body: bytes
     refusal: str | None = None
     oauth: OAuthClient | None = None
+    identity: Trust | None = None
 
     def __repr__(self) -> str:
         return f"Request({self.method!r}, {len(self.body)} bytes)"  # url, headers and body may hold secrets

@@ -91,7 +91,7 @@ class Http1Sender:
 
     async def _wrapped(self, origin: Origin, sock: socket.socket) -> Connection:
         loop = asyncio.get_running_loop()
-        trust = self._trust if origin.is_tls else None
+        trust = (origin.identity or self._trust) if origin.is_tls else None
         connection = Connection(origin, self._pool, sock, trust)
         name = origin.host.partition("%")[0].rstrip(".") if origin.is_tls else None
         try:

@@ -15,6 +15,7 @@ import httptools
 
 from connectors.webhook.calls import Failure, Request, Response, unsendable
 from connectors.webhook.http import READ_BYTES_MAX, text_of
+from connectors.webhook.tls import Trust
 from schemas.attempts import BODY_BYTES_MAX, ErrorCode
 
 HEAD_BYTES_MAX = 64 * 1024
@@ -33,11 +34,12 @@ class Unsendable(ValueError):
 
 
 class Origin(NamedTuple):
-    """Where connections lead to; one made for an origin serves every URL of it."""
+    """Where connections lead to, and as whom; one made for an origin serves every URL of it."""
 
     scheme: str
     host: str
     port: int
+    identity: Trust | None = None
 
     @property
     def is_tls(self) -> bool:
@@ -51,7 +53,11 @@ def encoded(request: Request) -> tuple[Origin, bytes]:
 
     Raises:  Unsendable.
     """
+    if request.refusal is not None:
+        raise Unsendable(request.refusal)
     origin, start = _line(request.method, request.url)
+    if request.identity is not None:
+        origin = origin._replace(identity=request.identity)
     added = _added(tuple([name for name, _ in request.headers]))
     try:
         lines = "".join([f"{name}: {value}\r\n" for name, value in request.headers]).encode("ascii")

@@ -50,8 +50,8 @@ class HttpxSender:
             call = _call(request)
         except (httpx.InvalidURL, ValueError, TypeError) as error:
             return _refused(error)
-        origin = (call.url.scheme, call.url.host, call.url.port)
-        pool = self._idle.take(origin) or self._pool()
+        origin = (call.url.scheme, call.url.host, call.url.port, request.identity)
+        pool = self._idle.take(origin) or self._pool(request.identity or self._tls)
         reusable = False
         try:
             async with asyncio.timeout(timeout_s):
@@ -71,12 +71,12 @@ class HttpxSender:
         """Close the connections that are idle."""
         await self._idle.close()
 
-    def _pool(self) -> httpx.AsyncHTTPTransport:
+    def _pool(self, tls: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
         limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=IDLE_S_MAX)
-        return httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False, limits=limits)
+        return httpx.AsyncHTTPTransport(verify=tls, trust_env=False, limits=limits)
 
 
-Origin = tuple[str, str, int | None]
+Origin = tuple[str, str, int | None, ssl.SSLContext | None]
 
 
 class _Idle:

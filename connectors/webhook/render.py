@@ -17,9 +17,11 @@ import msgspec
 
 from connectors.webhook.calls import Headers, OAuthClient, Request
 from connectors.webhook.formats import FORMATS, Body
+from connectors.webhook.identity import identity_of
 from connectors.webhook.projection import Project, projection
 from connectors.webhook.signature import Signer, sign, signer_of, signing
 from connectors.webhook.template import TemplateError, template_body, template_url
+from connectors.webhook.tls import Trust
 from schemas.deliveries import Delivery
 from schemas.errors import FieldError, Invalid
 from schemas.mustache import BadTemplate
@@ -37,7 +39,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     signers:  each with the time until which it signs, µs since 1970; None: for good.
     body, target:  what is sent, and where if the URL is a template; both may raise TemplateError.
     project:  what leaves of a document; None: all of it.
-    oauth:    whose access token goes with each request.
+    oauth, identity:  whose access token goes with each request, and whose certificate.
     """
 
     webhook: str
@@ -49,6 +51,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     target: Callable[[Delivery], str] | None = None
     project: Project | None = None
     oauth: OAuthClient | None = None
+    identity: Trust | None = None
 
     def __repr__(self) -> str:
         return f"Endpoint({self.webhook!r})"  # the rest may hold secrets
@@ -70,8 +73,18 @@ def endpoint_of(revision: WebhookRevision, *, user_agent: str) -> Endpoint:
         **_authorization(spec.auth),
     }
     signers = tuple((signer_of(secret.value), secret.until_us) for secret in revision.secrets)
+    mtls = spec.auth.get("mtls")
     return Endpoint(
-        spec.name, spec.method, spec.url, tuple(headers.items()), signers, body, _target(spec), projection(spec.fields), _oauth(spec.auth)
+        webhook=spec.name,
+        method=spec.method,
+        url=spec.url,
+        headers=tuple(headers.items()),
+        signers=signers,
+        body=body,
+        target=_target(spec),
+        project=projection(spec.fields),
+        oauth=_oauth(spec.auth),
+        identity=None if mtls is None else identity_of(mtls),
     )
 
 
@@ -126,7 +139,7 @@ def prepare(delivery: Delivery, endpoint: Endpoint, *, offset: str, attempt: int
         headers.append(("livehook-replay", delivery.replay))
     if test:
         headers.append(("livehook-test", "true"))
-    return Request(endpoint.method, url, (*headers, *endpoint.headers), body, refusal, endpoint.oauth)
+    return Request(endpoint.method, url, (*headers, *endpoint.headers), body, refusal, endpoint.oauth, endpoint.identity)
 
 
 def _content(delivery: Delivery, endpoint: Endpoint) -> tuple[str, bytes, str | None]:

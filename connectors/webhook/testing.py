@@ -11,6 +11,7 @@ Used by our own tests and benchmarks, by the demo of ``livehook dev``, and free 
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable
@@ -80,6 +81,7 @@ class Receiver:
     Args:  answer: asked for every call, must not block.
            on_call: told of every call and its answer.
            keep: how many calls are kept in ``calls``; older ones are forgotten.
+           tls: speak https, with this certificate; the context may ask for one of the client too.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Receiver:
         host: str = "127.0.0.1",
         port: int = 0,
         keep: int = KEPT_MAX,
+        tls: ssl.SSLContext | None = None,
         on_call: Callable[[Call, Answer], None] | None = None,
     ) -> None:
         self.answer = answer
@@ -97,18 +100,20 @@ class Receiver:
         self.open: set[_Connection] = set()
         self._host, self._port = host, port
         self._on_call = on_call
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._changed: asyncio.Event | None = None
 
     @property
     def url(self) -> str:
         """Its address, ``http://host:port``, once it was started."""
-        return f"http://{self._host}:{self._port}"
+        return f"{'https' if self._tls else 'http'}://{self._host}:{self._port}"
 
     async def start(self) -> None:
         """Listen; a port of 0 becomes a free one."""
         self._changed = asyncio.Event()
-        self._server = await asyncio.get_running_loop().create_server(lambda: _Connection(self), self._host, self._port, backlog=1_024)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _Connection(self), self._host, self._port, backlog=1_024, ssl=self._tls)
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:

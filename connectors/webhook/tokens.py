@@ -59,7 +59,10 @@ class Tokens:
                 self._fetch(client, held)
             return held.token
         held.token = None
-        if held.fetching is None and held.failure is not None and now < held.quiet_until:
+        return await self._fetched(client, held, timeout_s)
+
+    async def _fetched(self, client: OAuthClient, held: _Held, timeout_s: float) -> Token | Failure:
+        if held.fetching is None and held.failure is not None and self._now() < held.quiet_until:
             return held.failure
         fetching = self._fetch(client, held)
         if not await _ended(fetching, timeout_s):

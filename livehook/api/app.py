@@ -24,7 +24,7 @@ from livehook.api.redrive import Redrives
 from livehook.api.register import Register
 from livehook.api.resend import Resends
 from livehook.api.webhooks import Webhooks
-from schemas.webhook_validation import Checks
+from schemas.webhook_checks import Checks
 
 
 class Services(msgspec.Struct, frozen=True):

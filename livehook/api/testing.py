@@ -15,7 +15,7 @@ from livehook.api.ports import LogRecord
 from livehook.api.redrive import Redrives
 from livehook.api.register import Register
 from livehook.api.resend import Resends
-from livehook.checks import check_query
+from livehook.checks import check_identity, check_query
 from schemas.attempts import Attempt, Exchanged, Outcome
 from schemas.changes import Change
 from schemas.keys import partition_of
@@ -23,7 +23,7 @@ from schemas.records import encode_change, encode_status
 from schemas.registry import Registry
 from schemas.signing import new_secret
 from schemas.topics import Record, Topics, TopicSpec
-from schemas.webhook_validation import Checks
+from schemas.webhook_checks import Checks
 from schemas.webhooks import WebhookRevision, WebhookStatus
 
 NOW_US = 1_790_000_000_000_000
@@ -201,7 +201,7 @@ def fake_services(kafka: FakeKafka, *, allow_private: bool = True, is_loopback: 
         redrives=Redrives(**shared, logs=kafka, new_token=lambda: f"token-{next(replays)}"),
         history=kafka.history,
         test_call=fake_test_call,
-        checks=Checks(check_query, lambda host, port: None, allow_private=allow_private),
+        checks=Checks(check_query, lambda host, port: None, check_identity, allow_private=allow_private),
         health={"kafka": lambda: "the broker does not answer" if kafka.is_down else "ok"},
         new_id=lambda: f"id-{next(ids)}",
         now_us=lambda: next(ticks),

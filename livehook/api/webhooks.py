@@ -22,8 +22,9 @@ from schemas.mutations import DOCUMENT_BYTES_MAX
 from schemas.reader import Reader
 from schemas.registry import Webhook
 from schemas.strict_json import encode
+from schemas.webhook_checks import Checks
 from schemas.webhook_json import revision_json, webhook_json
-from schemas.webhook_validation import Checks, Wanted, parse_webhook, read_secret
+from schemas.webhook_validation import Wanted, parse_webhook, read_secret
 from schemas.webhooks import SELECTING, State
 
 OVERLAP_S_MAX = 30 * 86_400

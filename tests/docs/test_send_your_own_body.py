@@ -16,7 +16,8 @@ from schemas.changes import Change
 from schemas.deliveries import Delivery, Match
 from schemas.positions import Origin
 from schemas.strict_json import encode
-from schemas.webhook_validation import Checks, parse_webhook
+from schemas.webhook_checks import Checks
+from schemas.webhook_validation import parse_webhook
 from schemas.webhooks import Secret, WebhookRevision
 
 PAGE = (Path(__file__).parents[2] / "docs/howto/send-your-own-body.md").read_text()
@@ -27,7 +28,7 @@ DOCUMENTS = [json.loads(text) for text in re.findall(r"ocument `(\{.*?\})`", PAG
 
 def request(name: str, document: dict[str, Any], match: Match = Match.CREATE, trigger: int = 0) -> Request:
     """The call for a document that was created."""
-    spec = parse_webhook(WEBHOOKS[name], name=None, checks=Checks(check_query, lambda host, port: None)).spec
+    spec = parse_webhook(WEBHOOKS[name], name=None, checks=Checks(check_query, lambda host, port: None, lambda mtls: [])).spec
     change = Change(spec.triggers_all[0].collections[0], document["_id"], 1, 1, None, encode(document), Origin(0, 0, 0), 1)
     endpoint = endpoint_of(WebhookRevision("uid", name, 1, 1, spec, [Secret("whsec_" + "a" * 32)], 0, 0), user_agent="livehook/1")
     return prepare(Delivery("uid", 1, match, change, trigger=trigger), endpoint, offset="0", attempt=1, now=0.0)

@@ -14,11 +14,11 @@ from connectors.webhook.dial import ADDRESSES_MAX, LOOKUPS_MAX, Dialler, Refusal
 from connectors.webhook.egress import Class, class_of, literal_address, rules
 from connectors.webhook.http1 import Http1Sender
 from connectors.webhook.http1_wire import Origin
-from connectors.webhook.signature import new_secret
 from connectors.webhook.testing import Receiver
 from connectors.webhook.tls import trusted
 from connectors.webhook.trial import send_test
 from schemas.attempts import ErrorCode, Outcome
+from schemas.signing import new_secret
 from schemas.webhooks import Secret, WebhookRevision, WebhookSpec
 
 STRICT = rules(allow_private=False, egress_allow=())

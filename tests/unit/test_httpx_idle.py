@@ -6,7 +6,7 @@ from typing import Any
 from connectors.webhook.http import IDLE_S_MAX
 from connectors.webhook.http_httpx import IDLE_MAX, _Idle
 
-ORIGIN = ("https", "example.com", 443)
+ORIGIN = ("https", "example.com", 443, None)
 
 
 class Pool:

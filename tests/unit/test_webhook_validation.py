@@ -3,8 +3,9 @@
 import pytest
 
 from schemas.errors import FieldError, Invalid
+from schemas.webhook_checks import Checks
 from schemas.webhook_json import spec_json
-from schemas.webhook_validation import Checks, QueryFieldError, parse_webhook, read_secret
+from schemas.webhook_validation import QueryFieldError, parse_webhook, read_secret
 from schemas.webhooks import State, WebhookSpec
 
 SMALLEST = {"collection": "people", "url": "https://example.com/hook"}
@@ -20,11 +21,15 @@ def no_query_is_wrong(text, args, collections):
     return None
 
 
+def every_identity_is_fine(mtls):
+    return []
+
+
 def every_target_is_fine(host, port):
     return None
 
 
-CHECKS = Checks(no_query_is_wrong, every_target_is_fine)
+CHECKS = Checks(no_query_is_wrong, every_target_is_fine, every_identity_is_fine)
 
 
 def parse(data, name="adults", checks=CHECKS, **more):
@@ -178,7 +183,9 @@ def test_a_name_is_needed_where_no_path_has_it():
             {"auth": {"oauth2": OAUTH2, "bearer": {"token": "t"}}},
             "auth.oauth2 and auth.bearer are both there: a call has one Authorization header",
         ),
-        ({"auth": {"mtls": {"cert": "x"}}}, "auth.mtls is not available in this version: client certificates"),
+        ({"auth": {"mtls": {"cert": "x"}}}, "auth.mtls.key is missing"),
+        ({"auth": {"mtls": {"cert": "x", "key": "****"}}}, "auth.mtls.key is masked, and there is none on record to keep"),
+        ({"auth": {"mtls": {"cert": "x" * 65_537, "key": "x"}}}, "auth.mtls.cert must be PEM, at most 65,536 signs"),
         (
             {"payload": {"format": "xml"}},
             "payload.format is 'xml', must be livehook, ditto, document, entity, debezium, cloudevents or template",
@@ -272,7 +279,7 @@ def test_a_template_is_a_format_of_its_own():
 
 def test_plain_http_is_fine_where_private_targets_are():
     """As in dev."""
-    checks = Checks(no_query_is_wrong, every_target_is_fine, allow_private=True)
+    checks = Checks(no_query_is_wrong, every_target_is_fine, every_identity_is_fine, allow_private=True)
 
     assert "http://127.0.0.1:8000/x" == parse(SMALLEST | {"url": "http://127.0.0.1:8000/x"}, checks=checks).spec.url
 
@@ -286,7 +293,7 @@ def test_a_target_that_may_not_be_called_is_refused():
         return "is private"
 
     with pytest.raises(Invalid, match="url is private"):
-        parse(SMALLEST | {"url": "https://[::1]/x"}, checks=Checks(no_query_is_wrong, refuse))
+        parse(SMALLEST | {"url": "https://[::1]/x"}, checks=Checks(no_query_is_wrong, refuse, every_identity_is_fine))
     assert [("::1", 443)] == asked
 
 
@@ -298,7 +305,8 @@ def test_a_wrong_query_is_named_with_its_place():
 
     with pytest.raises(Invalid) as refused:
         parse(
-            {"url": SMALLEST["url"], "triggers": [{"collections": ["a"], "query": "age >="}]}, checks=Checks(refuse, every_target_is_fine)
+            {"url": SMALLEST["url"], "triggers": [{"collections": ["a"], "query": "age >="}]},
+            checks=Checks(refuse, every_target_is_fine, every_identity_is_fine),
         )
     assert [QueryFieldError("triggers[0].query", "ends too early", 1, 7, ("a value",))] == refused.value.errors
 
