@@ -19,6 +19,7 @@ from schemas.records import encode_attempt
 from schemas.topics import Record
 
 DETAIL_CHARS_MAX = 1_000
+SECRET_CHARS_MIN = 6  # a shorter one would mask half of an answer that has nothing to do with it
 
 # Asked some twenty times an attempt; receivers choose names freely, so that it is bounded.
 _is_secret = lru_cache(maxsize=1_024)(is_secret_header)
@@ -56,7 +57,7 @@ def attempt_of(
         duration_us=max(int((ended - started) * 1_000_000), 0),
         outcome=OUTCOMES[type(decision)],
         request=_request(request),
-        response=_response(result) if isinstance(result, Response) else None,
+        response=_response(result, _secrets(request)) if isinstance(result, Response) else None,
         error=error_of(result),
         next_attempt_us=int(decision.at * 1_000_000) if isinstance(decision, RetryAt | Returned) else None,
         test=test,
@@ -84,10 +85,20 @@ def _request(request: Request) -> Exchanged:
     return Exchanged(_shown(request.headers), body[:BODY_BYTES_MAX], len(body) > BODY_BYTES_MAX, request.method, request.url)
 
 
-def _response(response: Response) -> Exchanged:
-    body = response.body
+def _response(response: Response, secrets: list[str]) -> Exchanged:
+    """The answer; a receiver that shows what it was sent shows no secrets to others."""
+    headers, body = response.headers, response.body
+    for secret in secrets:
+        body = body.replace(secret.encode("latin-1"), MASK.encode())
+        headers = tuple((name, value.replace(secret, MASK)) for name, value in headers)
     truncated = response.body_truncated or len(body) > BODY_BYTES_MAX
-    return Exchanged(_shown(response.headers), body[:BODY_BYTES_MAX], truncated, status=response.status)
+    return Exchanged(_shown(headers), body[:BODY_BYTES_MAX], truncated, status=response.status)
+
+
+def _secrets(request: Request) -> list[str]:
+    """The values of a request's secret headers; of credentials without their scheme, which is no secret and may be all that is left out."""
+    values = [value.rpartition(" ")[2] for name, value in request.headers if _is_secret(name)]
+    return [value for value in values if len(value) >= SECRET_CHARS_MIN]
 
 
 def _shown(headers: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from connectors.webhook.calls import Failure, OAuthClient, Request, Response
 from connectors.webhook.http import Sender
 from connectors.webhook.oauth import Token, token_of, token_request
 from schemas.attempts import ErrorCode
+from schemas.masking import MASK
 
 CLIENTS_MAX = 1_024
 FETCH_S_MAX = 15.0
@@ -141,7 +142,7 @@ class AuthorizingSender:
         token = await self._tokens.get(client, timeout_s=timeout_s)
         if isinstance(token, Failure):
             return token
-        result = await self._sender.send(_with(request, token), timeout_s=due - self._now())
+        result = await self._send(request, token, due - self._now())
         if not _is_unauthorized(result):
             token.is_doubtful = False
             return result
@@ -151,13 +152,18 @@ class AuthorizingSender:
         renewed = await self._tokens.get(client, timeout_s=left_s)
         if isinstance(renewed, Failure) or (left_s := due - self._now()) <= 0:
             return result
-        result = await self._sender.send(_with(request, renewed), timeout_s=left_s)
+        result = await self._send(request, renewed, left_s)
         renewed.is_doubtful = renewed.is_doubtful and _is_unauthorized(result)
         return result
 
-
-def _with(request: Request, token: Token) -> Request:
-    return msgspec.structs.replace(request, headers=(*request.headers, ("authorization", f"Bearer {token.value}")), oauth=None)
+    async def _send(self, request: Request, token: Token, timeout_s: float) -> Response | Failure:
+        """With this token, which no answer shows: attempts keep answers, and know nothing of tokens."""
+        headers = (*request.headers, ("authorization", f"Bearer {token.value}"))
+        result = await self._sender.send(msgspec.structs.replace(request, headers=headers, oauth=None), timeout_s=timeout_s)
+        if isinstance(result, Failure):
+            return result
+        shown = tuple((name, value.replace(token.value, MASK)) for name, value in result.headers)
+        return msgspec.structs.replace(result, headers=shown, body=result.body.replace(token.value.encode(), MASK.encode()))
 
 
 def _is_unauthorized(result: Response | Failure) -> bool:
