@@ -4,7 +4,7 @@ Whether an endpoint fails for everybody, and when it is asked again.
 A document that fails is parked and comes to its dead letter; an endpoint that fails must cost no delivery anything. So after
 CONNECTION_ERRORS errors without a connection in a row, or when the last ATTEMPTS attempts over at least DOCUMENTS documents failed,
 whatever the status, the breaker opens: the lane pauses, one call at a time probes the endpoint at growing gaps, and no attempt counts from
-the last success on. Pure; times are seconds since 1970, chance is passed in. Called by runner.py. Source: docs/explanation/lanes.md.
+the last success on. Pure; times are seconds since 1970, chance is passed in. Called by work.py. Source: docs/explanation/lanes.md.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 What the result of a call means for its lane as a whole: breaker, pace and retry policy in one judgement.
 
 In: a result. Out: what becomes of the delivery, whose earlier attempts do not count after all, and whether the endpoint went down or came
-back. Pure; times are seconds since 1970, chance is passed in. Called by runner.py for every call.
+back. Pure; times are seconds since 1970, chance is passed in. Called by work.py for every call.
 """
 
 from __future__ import annotations

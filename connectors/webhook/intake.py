@@ -1,7 +1,7 @@
 """
 Records into a lane's window, and the consumer stopped while there is no room: what came before it has stopped waits here, in order.
 
-Shell; runs in the event loop. Called by runner.py.
+Shell; runs in the event loop. Called by work.py.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The deliveries of one webhook on their way: in the order of the log for each doc
 In: what was read, in order. Out: what may be sent now. A *window* of the log is held in memory, bounded in offsets and bytes; within it
 each document has a queue of its own, of which only the head is ever sent, and a head that waits for its retry holds up nobody else. A
 document that would wait long is *parked*: it leaves the window (parking.py).
-Pure: time is passed in, as seconds since 1970. Each call is O(1) amortised, or O(log waiting) for a retry. Called by runner.py.
+Pure: time is passed in, as seconds since 1970. Each call is O(1) amortised, or O(log waiting) for a retry. Called by work.py.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ How fast a lane may go, as its endpoint shows: slower after 429, 502, 503 and 50
 
 Additive increase, multiplicative decrease, of one factor that holds for the webhook's concurrency and for the calls a second that the lane
 made when it was first told to slow down. Besides, the time before which the endpoint wants no calls at all (Retry-After).
-Pure; times are seconds since 1970. Called by runner.py. Source: docs/explanation/lanes.md.
+Pure; times are seconds since 1970. Called by work.py. Source: docs/explanation/lanes.md.
 """
 
 from __future__ import annotations

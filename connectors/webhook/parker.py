@@ -2,20 +2,21 @@
 The shell around parking.py: writes what is to be written to ``parked``, and reads back the bodies of parked deliveries that are due.
 
 One write and one read at a time for each lane, so that records of a place are written in the order in which things happened to it.
-Runs in the event loop. Called by runner.py.
+Runs in the event loop. Called by work.py.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 from connectors.kafka.errors import KafkaRefused, KafkaUnavailable
 from connectors.webhook.lanes import AHEAD, Held, Lane
 from connectors.webhook.ownership import KnownLane, LaneRecord
 from connectors.webhook.parked import Bodies, partition_of_webhook
 from connectors.webhook.parking import Document, Note, where
+from connectors.webhook.reports import Reports
 from connectors.webhook.retry import DeadLetter
 from connectors.webhook.shared import Shared
 from schemas.errors import BadRecord, Reason
@@ -29,19 +30,12 @@ NOTES_MAX = 1_000
 DOCUMENTS_MAX = 64
 AGAIN_S = 1.0
 
-Bury = Callable[[int, int, bytes | None, DeadLetter], Awaitable[None]]
-"""Puts a delivery of which only partition, offset and key are known into the dead letters."""
-
 
 class Parker:
-    """
-    Of one lane.
+    """Of one lane."""
 
-    Args:  bury: see :data:`Bury`.
-    """
-
-    def __init__(self, known: KnownLane, lane: Lane, shared: Shared, bury: Bury) -> None:
-        self._known, self._lane, self._shared, self._bury = known, lane, shared, bury
+    def __init__(self, known: KnownLane, lane: Lane, shared: Shared, reports: Reports) -> None:
+        self._known, self._lane, self._shared, self._reports = known, lane, shared, reports
         self._partition = partition_of_webhook(known.webhook, shared.parked_topic)
         self._down: list[Record] = []
         self._is_writing = False
@@ -139,13 +133,12 @@ class Parker:
         topic = self._known.topic
         logger.error("%s/%d/%d was parked and is not in the lane any more: retention has taken it", topic, partition, offset)
         detail = f"parked after {document.attempt} attempts, and gone from the lane before it could be sent again"
-        await self._bury(partition, offset, document.key, DeadLetter(Reason.EXPIRED, detail))
+        await self._reports.bury(partition, offset, document.key, None, DeadLetter(Reason.EXPIRED, detail))
         self._lane.gone(document)
 
     def _noted(self, note: Note) -> Record:
         partition, offset = where(note.place)
-        place = str(offset) if self._known.partitions == 1 else f"{partition}:{offset}"
-        return self._record(place, None if note.pointer is None else encode_parked(note.pointer))
+        return self._record(self._reports.place(partition, offset), None if note.pointer is None else encode_parked(note.pointer))
 
     def _record(self, place: str, value: bytes | None) -> Record:
         return Record(self._shared.parked_topic.name, parked_key(self._known.webhook, place), value, partition=self._partition)

@@ -49,6 +49,7 @@ class Slots:
            client_id: how the other roles find this process (see sink.py).
            instance_id: its lasting name in the group: started again within the session timeout it has its slots again at once, and nobody
                else had them meanwhile. None: its slots go to others as soon as it leaves.
+           make_consumer: with librdkafka's settings, and a logger.
            drain_s: how long a lane that is given up may take to finish what is under way.
     """
 
@@ -64,6 +65,7 @@ class Slots:
         instance_id: str | None = None,
         session_timeout_s: float = 30.0,
         drain_s: float = 8.0,
+        make_consumer: Callable[..., Any] = Consumer,
     ) -> None:
         self._events = events
         self._slots_topic, self._slots = slots_topic, slots
@@ -73,7 +75,7 @@ class Slots:
         settings = config.librdkafka() | _consumer_settings(group, client_id, session_timeout_s)
         if instance_id is not None:
             settings["group.instance.id"] = instance_id
-        self._consumer = Consumer(
+        self._consumer = make_consumer(
             settings | {"on_commit": self._commits.answered, "error_cb": self._on_error}, logger=librdkafka_logger("lanes")
         )
         self._thread = threading.Thread(target=self._run, name="slots", daemon=True)
@@ -83,6 +85,7 @@ class Slots:
         self._handed = threading.Condition()
         self._handed_records = self._handed_bytes = 0
         # From here on: the thread's own.
+        self._batch: list[LaneRecord] = []  # fetched, and not passed on yet
         self._known: Mapping[str, KnownLane] = {}
         self._mine: set[int] = set()
         self._lanes: dict[str, KnownLane] = {}
@@ -147,7 +150,8 @@ class Slots:
             self._consumer.subscribe([self._slots_topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
             while not self._stopping.is_set():
                 self._obey()
-                self._hand_over(self._fetch())
+                self._fetch()
+                self._hand_over()
             if self._drain_at_end:
                 self._give_up(list(self._lanes))
             self._drop(list(self._lanes))
@@ -167,20 +171,33 @@ class Slots:
             self._ends_due = time.monotonic() + ENDS_EVERY_S
             self._tell(self._events.ends, {place: end for place in self._ours if (end := self._end(place)) >= 0})
 
-    def _fetch(self) -> list[LaneRecord]:
-        """What is there now; waits for the first record only. One at a time, so that none is in hand while a callback changes the lanes."""
-        batch: list[LaneRecord] = []
+    def _fetch(self) -> None:
+        """What is there now; waits for the first record only. Rebalances are told while it polls; see :meth:`_pass_on`."""
         size = 0
         message = self._consumer.poll(POLL_S)
         while message is not None:
             record = self._record(message)
             if record is not None:
-                batch.append(record)
+                self._batch.append(record)
                 size += record.size
-            if len(batch) >= BATCH_RECORDS_MAX or size >= BATCH_BYTES_MAX:
+            if len(self._batch) >= BATCH_RECORDS_MAX or size >= BATCH_BYTES_MAX:
                 break
             message = self._consumer.poll(0)
-        return batch
+
+    def _pass_on(self) -> None:
+        """
+        Tell what was fetched.
+
+        Also before lanes are taken or dropped: a record that came after that would be taken for one of the next life of its lane, which
+        goes on elsewhere in the log.
+        """
+        if not self._batch:
+            return
+        batch, self._batch = self._batch, []
+        with self._handed:
+            self._handed_records += len(batch)
+            self._handed_bytes += sum(record.size for record in batch)
+        self._tell(self._events.records, batch)
 
     def _record(self, message: Message) -> LaneRecord | None:
         error = message.error()
@@ -189,13 +206,9 @@ class Slots:
             return None
         return LaneRecord(message.topic(), message.partition(), message.offset(), message.key(), message.value())  # type: ignore[arg-type]
 
-    def _hand_over(self, batch: list[LaneRecord]) -> None:
-        if not batch:
-            return
-        with self._handed:
-            self._handed_records += len(batch)
-            self._handed_bytes += sum(record.size for record in batch)
-        self._tell(self._events.records, batch)
+    def _hand_over(self) -> None:
+        """Pass on what was fetched, and wait until there is room for more."""
+        self._pass_on()
         while not self._stopping.is_set():
             with self._handed:
                 if self._handed_records <= HANDED_RECORDS_MAX and self._handed_bytes <= HANDED_BYTES_MAX:
@@ -219,6 +232,7 @@ class Slots:
 
     def _on_lost(self, consumer: Consumer, slots: list[TopicPartition]) -> None:
         logger.warning("the group has given %d slots away", len(slots))
+        self._pass_on()
         self._tell(self._events.lost)
         self._drop(list(self._lanes))
         self._mine.clear()
@@ -233,6 +247,7 @@ class Slots:
         new = [lane for name, lane in self._known.items() if name not in self._lanes and slot_of(name, self._slots) in self._mine]
         if not new:
             return
+        self._pass_on()
         places = [place for lane in new for place in lane.places]
         starts = self._starts(places, {place: lane for lane in new for place in lane.places})
         taken = [Taken(lane, {partition: starts[topic, partition] for topic, partition in lane.places}) for lane in new]
@@ -273,6 +288,7 @@ class Slots:
         """In order: drained, committed, unassigned."""
         if not names:
             return
+        self._pass_on()
         try:
             asked = asyncio.run_coroutine_threadsafe(self._events.drain(names, self._drain_s), self._loop)
             commits = asked.result(timeout=self._drain_s + DRAIN_SLACK_S)
@@ -284,6 +300,7 @@ class Slots:
     def _drop(self, names: list[str]) -> None:
         if not names:
             return
+        self._pass_on()
         places = [place for name in names for place in self._lanes.pop(name).places]
         self._ours.difference_update(places)
         self._commits.forget(places)

@@ -1,0 +1,73 @@
+"""
+What a lane tells: attempts, notices, metrics, the last error; and, as the one thing that is waited for, dead letters.
+
+Attempts and notices are sent without waiting and may be lost: writing them can neither block nor fail nor repeat a delivery.
+Called by work.py.
+"""
+
+from __future__ import annotations
+
+from connectors.webhook.attempts import DETAIL_CHARS_MAX, attempt_of, attempt_record, dead_letter
+from connectors.webhook.calls import Failure, Request, Response
+from connectors.webhook.lanes import Held
+from connectors.webhook.ownership import KnownLane
+from connectors.webhook.retry import OUTCOMES, DeadLetter, Decision, Delivered, error_of
+from connectors.webhook.shared import Shared
+from connectors.webhook.view import Seen
+from schemas.notices import Notice, NoticeKind
+from schemas.records import encode_notice
+from schemas.topics import Record
+
+
+class Reports:
+    """Of one lane."""
+
+    def __init__(self, known: KnownLane, shared: Shared) -> None:
+        self._known, self._shared = known, shared
+        self.metrics = shared.metrics.lane(known.webhook)
+        self.seen = Seen()
+
+    def place(self, partition: int, offset: int) -> str:
+        """A place in the lane as receivers see it."""
+        return str(offset) if self._known.partitions == 1 else f"{partition}:{offset}"
+
+    def attempted(
+        self, held: Held, request: Request, result: Response | Failure, decision: Decision, *, started: float, ended: float
+    ) -> None:
+        """A call has ended; times are seconds since 1970."""
+        self.metrics.attempted(OUTCOMES[type(decision)], ended - started)
+        if isinstance(decision, Delivered):
+            self.metrics.delivered(ended - held.delivery.change.appended_us / 1_000_000)
+            self.seen.delivered_at = ended
+        elif (error := error_of(result)) is not None:
+            self.seen.failed(ended, error)
+        attempt = attempt_of(
+            held.delivery, self._known.webhook, request, result, decision, offset=self.place(held.partition, held.offset),
+            attempt=held.attempt, started=started, ended=ended, rng=self._shared.rng,
+        )  # fmt: skip
+        self._shared.attempts.send_soon(attempt_record(attempt, self._shared.attempts_topic))
+
+    async def bury(self, partition: int, offset: int, key: bytes | None, value: bytes | None, dead: DeadLetter) -> None:
+        """Put a record of the lane into the dead letters, and tell so once it is safe there."""
+        source = f"{self._known.topic}/{partition}/{offset}"
+        await self._shared.producer.send([dead_letter(key, value, source, dead, self._shared.dead_letters_topic)])
+        self._shared.metrics.dead_letters.labels(dead.reason.value).inc()
+        document = None if key is None else key.decode(errors="replace")
+        self.notice(NoticeKind.DEAD, dead.detail, document=document, place=self.place(partition, offset))
+
+    def parked(self, held: Held) -> None:
+        """A delivery waits long, and its document with it."""
+        delivery, error = held.delivery, self.seen.error
+        detail = f"attempt {held.attempt} failed: {error.detail}" if error is not None else "it waits for its first attempt"
+        place = self.place(held.partition, held.offset)
+        self.notice(NoticeKind.PARKED, detail, document=delivery.change.key, delivery_id=delivery.webhook_id, place=place)
+
+    def notice(
+        self, kind: NoticeKind, detail: str, *, document: str | None = None, delivery_id: str | None = None, place: str | None = None
+    ) -> None:
+        """Something happened."""
+        shared, webhook = self._shared, self._known.webhook
+        at_us = int(shared.now() * 1_000_000)
+        id_ = f"ntc_{at_us:014x}{shared.rng.getrandbits(64):016x}"
+        notice = Notice(id_, kind, webhook, at_us, detail[:DETAIL_CHARS_MAX], document, delivery_id, place)
+        shared.attempts.send_soon(Record(shared.attempts_topic, webhook.encode(), encode_notice(notice)))

@@ -1,0 +1,330 @@
+"""
+The calls of one lane: starts what may start, and does what is decided about each. The shell around lanes.py and health.py.
+
+All of it runs in the event loop. A sending task works as long as the lane has something for it, then ends; there are never more of them
+than calls are allowed. Called by runner.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from connectors.webhook.calls import Failure, Response
+from connectors.webhook.health import Health, Policy, Turn, Verdict
+from connectors.webhook.intake import Intake
+from connectors.webhook.lanes import Held, Lane
+from connectors.webhook.lease import uptime_s
+from connectors.webhook.metrics import LaneState
+from connectors.webhook.offsets import Entry
+from connectors.webhook.ownership import KnownLane, LaneRecord
+from connectors.webhook.parker import Parker
+from connectors.webhook.parking import Document
+from connectors.webhook.rates import Rate
+from connectors.webhook.render import Endpoint, endpoint_of, prepare
+from connectors.webhook.reports import Reports
+from connectors.webhook.retry import DeadLetter, Decision, Delivered, Disable, RetryAt, Returned, Schedule, error_of, schedule_of
+from connectors.webhook.shared import Shared
+from schemas.attempts import AttemptError, ErrorCode
+from schemas.durations import seconds
+from schemas.errors import Invalid
+from schemas.notices import NoticeKind
+from schemas.registry import Webhook
+from schemas.webhooks import State
+
+logger = logging.getLogger(__name__)
+
+TIMER_S_MAX = 60.0  # so that a step of the wall clock is noticed
+_STATES = {State.ACTIVE: LaneState.RUNNING, State.PAUSED: LaneState.PAUSED, State.DISABLED: LaneState.DISABLED}
+
+
+class LaneWork:
+    """
+    Sends what stands in a lane; nothing before ``is_open``.
+
+    Args:  disable: called with the reason when the endpoint wants no more, or was down for too long; must :meth:`serve` the webhook anew.
+    """
+
+    def __init__(self, known: KnownLane, lane: Lane, shared: Shared, disable: Callable[[str], Coroutine[Any, Any, None]]) -> None:
+        self.reports = Reports(known, shared)
+        self.health = Health(shared.rng)
+        self.is_ending = False
+        self._known, self._lane, self._shared, self._disable = known, lane, shared, disable
+        self.intake = Intake(
+            known,
+            lane,
+            reading=shared.reading,
+            held_bytes=shared.held_bytes,
+            count=self._count,
+            duplicates=shared.metrics.duplicates.labels("lane"),
+            due=self._first_due,
+            bury=lambda record, dead, entry: self._spawn(self._bury(record, dead, entry)),
+        )
+        self.parker = Parker(known, lane, shared, self.reports)
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
+        self._counted = 0  # bytes of ours that the process's budget knows of
+        self._webhook_state = LaneState.PAUSED
+        self._endpoint: Endpoint | None = None
+        self._policy = Policy(Schedule((0.0,)), 0.0)
+        self._rate: Rate | None = None
+        self._concurrency = 1
+        self._timeout_s = 1.0
+
+    @property
+    def state(self) -> LaneState:
+        """What the lane is doing; a webhook that this program cannot send is as good as disabled."""
+        if self._endpoint is None:
+            return LaneState.DISABLED
+        is_down = self._webhook_state is LaneState.RUNNING and self.health.is_down
+        return LaneState.DOWN if is_down else self._webhook_state
+
+    def serve(self, webhook: Webhook) -> None:
+        """How the webhook is to be served from now on; what is under way ends as it began."""
+        spec = webhook.current.spec
+        try:
+            self._endpoint = endpoint_of(webhook.current, user_agent=self._shared.user_agent)
+            self._policy = Policy(schedule_of(spec.retry), seconds(spec.retry.disable_after), spec.retry.disable_after)
+        except (Invalid, ValueError) as error:
+            self._endpoint = None
+            self.reports.seen.failed(self._shared.now(), AttemptError(ErrorCode.TEMPLATE, str(error)))
+            logger.error("webhook %s cannot be sent by this version: %s", spec.name, error)
+        self._webhook_state = _STATES[webhook.state]
+        self._concurrency, self._timeout_s = spec.delivery.concurrency, spec.delivery.timeout_seconds
+        self._lane.ordered = spec.delivery.order != "none"
+        limit = spec.delivery.rate_limit
+        if limit is None:
+            self._rate = None
+        elif self._rate is None or self._rate.per_s != limit:
+            self._rate = Rate(limit, self._shared.now())
+
+    def forgive_all(self) -> None:
+        """The webhook was resumed: its endpoint has a fresh start."""
+        if self.health.is_down:
+            self.parker.down(None)
+        self.health = Health(self._shared.rng)
+
+    def _first_due(self) -> float:
+        wait_s = self._policy.schedule.wait_s(1, self._shared.rng)
+        return self._shared.now() + wait_s if wait_s else 0.0
+
+    async def _bury(self, record: LaneRecord, dead: DeadLetter, entry: Entry) -> None:
+        await self.reports.bury(record.partition, record.offset, record.key, record.value, dead)
+        self._lane.settled(record.partition, entry)
+
+    # Calls out.
+
+    def go_on(self) -> None:
+        """Take in what waits, park what stands in the way, and start what may start."""
+        if self.is_ending:
+            return
+        if self.intake.refill():
+            self._shared.blocked[self] = None
+        if self.state is LaneState.RUNNING:
+            now = self._shared.now()
+            for partition in self._lane.partitions:
+                self._lane.relieve(partition, now)
+        for held in self._startable():
+            self._spawn(self._work(held))
+        self._write_parked()
+        self._read_parked()
+        self._arm()
+
+    def _startable(self, at_most: int | None = None) -> list[Held]:
+        """What may be called now, counted as begun."""
+        shared, lane, health = self._shared, self._lane, self.health
+        if not self._may_start():
+            return []
+        now = shared.now()
+        share = shared.calls.allows(lane.in_flight)
+        lane.concurrency = health.pace.concurrency(self._concurrency)
+        found = lane.ready(now, min(share, self._room(now), share if at_most is None else at_most))
+        if len(found) >= share and lane.has_ready:
+            shared.blocked[self] = None
+        shared.calls.used += len(found)
+        if self._rate is not None:
+            self._rate.started(len(found))
+        health.pace.started(now, len(found))
+        for held in found:
+            health.started(held.place)
+        return found
+
+    def _room(self, now: float) -> int:
+        """How many calls the webhook's own limits and the state of its endpoint allow."""
+        room = self.health.room(now)
+        room = self._lane.concurrency if room is None else room
+        return room if self._rate is None else min(room, self._rate.allowed(now))
+
+    def _may_start(self) -> bool:
+        is_wanted = self.state in (LaneState.RUNNING, LaneState.DOWN) and self.intake.is_open
+        return is_wanted and not self.is_ending and self._shared.lease.held(uptime_s())
+
+    async def _work(self, held: Held) -> None:
+        while True:
+            await self._attempt(held)
+            self._shared.calls.used -= 1  # a call that is cancelled is counted off in give_up
+            self._shared.freed()
+            if self.intake.stopped or self._lane.parking.documents:
+                self.go_on()
+            following = self._startable(1)
+            if not following:
+                self._write_parked()
+                return self._arm()
+            held = following[0]
+
+    async def _attempt(self, held: Held) -> None:
+        endpoint = self._endpoint
+        if endpoint is None:  # edited since it was started
+            self.health.abandoned(held.place)
+            self._lane.give_back(held)
+            return
+        started, began = self._shared.now(), uptime_s()
+        place = self.reports.place(held.partition, held.offset)
+        request = prepare(held.delivery, endpoint, offset=place, attempt=held.attempt, now=started)
+        result = await self._shared.sender.send(request, timeout_s=self._timeout_s)
+        ended = started + uptime_s() - began
+        verdict = self.health.judge(result, held.place, held.key, held.attempt, self._policy, started=started, now=ended)
+        self.reports.attempted(held, request, result, verdict.decision, started=started, ended=ended)
+        self._turn(verdict, result)
+        await self._carry_out(held, verdict.decision, ended)
+
+    def _turn(self, verdict: Verdict, result: Response | Failure) -> None:
+        """The endpoint went down, or came back."""
+        if verdict.turn is None:
+            return
+        if verdict.turn is Turn.UP:
+            logger.info("the endpoint of webhook %s is up again", self._known.webhook)
+            self.parker.down(None)
+            self.reports.notice(NoticeKind.UP, "a call has succeeded")
+        else:
+            error = error_of(result)
+            detail = "" if error is None else error.detail
+            logger.warning("the endpoint of webhook %s is down: %s", self._known.webhook, detail)
+            self._lane.forgive(verdict.forgiven)
+            self.parker.down(self.health.breaker.since)
+            self.reports.notice(NoticeKind.DOWN, detail)
+        asyncio.get_running_loop().call_soon(self.go_on)
+
+    async def _carry_out(self, held: Held, decision: Decision, now: float) -> None:
+        match decision:
+            case Delivered():
+                self._lane.finished(held)
+            case RetryAt(at):
+                was_parked = held.document is not None
+                self._lane.retry_at(held, at, now)
+                if not was_parked and not held.waits:
+                    self.reports.parked(held)
+                self._arm()
+            case Returned():
+                self._lane.give_back(held, last=True)
+            case DeadLetter():
+                await self.reports.bury(held.partition, held.offset, held.key, held.value, decision)
+                self._lane.finished(held)
+            case Disable(reason):
+                await self._disable(reason)
+                self._lane.give_back(held)
+        self._count()
+
+    def _count(self) -> None:
+        """Keep the process's budget of bytes up to date."""
+        self._shared.held_bytes.used += self._lane.bytes - self._counted
+        self._counted = self._lane.bytes
+
+    # Parked documents.
+
+    def _write_parked(self) -> None:
+        if self.parker.begin():
+            self._spawn(self._write())
+
+    async def _write(self) -> None:
+        await self.parker.write()
+        self._count()
+        self.go_on()
+
+    def _read_parked(self) -> None:
+        """Read back what is due, as much as may be sent."""
+        if not self._may_start() or (self._lane.has_ready and self.health.is_down):
+            return
+        now = self._shared.now()
+        if documents := self.parker.due(now, min(self._room(now), self._shared.calls.allows(self._lane.in_flight))):
+            self._spawn(self._read_back(documents))
+
+    async def _read_back(self, documents: Sequence[Document]) -> None:
+        await self.parker.read(documents)
+        self._count()
+        self.go_on()
+
+    # Time.
+
+    def _arm(self) -> None:
+        """Wake up when the next retry is due, or the next call allowed."""
+        if not self._may_start():
+            return  # whatever changes that makes the lane go on
+        now = self._shared.now()
+        due = self._next(now)
+        if due is None:
+            return
+        if self._timer is not None:
+            if self._timer_due <= due:
+                return
+            self._timer.cancel()
+        self._timer_due = due
+        self._timer = asyncio.get_running_loop().call_later(min(due - now, TIMER_S_MAX), self._wake)
+
+    def _next(self, now: float) -> float | None:
+        """When there will be something to do, if nothing else happens. What is due already waits for a call to end, not for a time."""
+        due = self._lane.next_due
+        times = [] if due is None else [due]
+        if self._lane.has_ready or (due is not None and due <= now):
+            times.append(self.health.due(now))
+            if self._rate is not None:
+                times.append(self._rate.due(now))
+        return min((at for at in times if at > now), default=None)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self.go_on()
+
+    # The end.
+
+    async def drain(self, timeout_s: float) -> None:
+        """Start nothing more; finish what is under way within the time, abandon the rest."""
+        self.is_ending = True
+        deadline = uptime_s() + timeout_s
+        while self.tasks and (left_s := deadline - uptime_s()) > 0:
+            await asyncio.wait(set(self.tasks), timeout=left_s)
+        self._stop()
+        await self.ended()
+
+    def give_up(self) -> None:
+        """At once; nothing of what is shared is used any more."""
+        self._stop()
+        shared = self._shared
+        shared.blocked.pop(self, None)
+        shared.calls.used -= self._lane.in_flight
+        shared.held_bytes.used -= self._counted
+
+    async def ended(self) -> None:
+        """Until the connections of what was under way are closed."""
+        if self.tasks:
+            await asyncio.wait(set(self.tasks))
+
+    def _stop(self) -> None:
+        self.is_ending = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self.tasks:
+            task.cancel()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._shared.failed(error)

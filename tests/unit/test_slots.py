@@ -1,0 +1,112 @@
+"""Rules of the thread that reads lanes, with a consumer that does what the test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from confluent_kafka import TopicPartition
+
+from connectors.kafka.config import KafkaConfig
+from connectors.webhook.ownership import KnownLane
+from connectors.webhook.slots import Slots
+
+ONE = KnownLane("one", "uid", "lane", 1)
+
+
+class Scripted:
+    """A consumer: each call of ``poll`` does the next step of the script, and gives what that gives."""
+
+    def __init__(self, settings: dict[str, Any], logger: object) -> None:
+        self.steps: list[Callable[[], Any]] = []
+        self.callbacks: dict[str, Callable[..., None]] = {}
+
+    def subscribe(self, topics: Sequence[str], **callbacks: Callable[..., None]) -> None:
+        self.callbacks = callbacks
+
+    def poll(self, timeout_s: float) -> Any:
+        return self.steps.pop(0)() if self.steps else None
+
+    def committed(self, places: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        return [TopicPartition(place.topic, place.partition, 5) for place in places]
+
+    def get_watermark_offsets(self, place: TopicPartition, *, cached: bool) -> None:
+        return None
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_, **__: None
+
+
+class Message:
+    """What ``poll`` gives."""
+
+    def __init__(self, offset: int) -> None:
+        self._offset = offset
+
+    def error(self) -> None:
+        return None
+
+    def topic(self) -> str:
+        return "lane"
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return self._offset
+
+    def key(self) -> bytes:
+        return b"k"
+
+    value = key
+
+
+class Told:
+    """The events, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+        self.done = asyncio.Event()
+
+    def records(self, records: Sequence[Any]) -> None:
+        self.events.append([record.offset for record in records])
+        if self.events[-1] == [6]:
+            self.done.set()
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: self.events.append(name) if name in ("taken", "given_up", "lost", "failed") else None
+
+
+async def test_what_was_read_before_a_lane_was_lost_is_not_of_its_next_life():
+    """A rebalance is told while records are polled for: those in hand are told before it, or the lane would begin with them."""
+    told = Told()
+    consumers: list[Scripted] = []
+
+    def make(settings: dict[str, Any], logger: object) -> Scripted:
+        consumers.append(Scripted(settings, logger))
+        return consumers[0]
+
+    slots = Slots(
+        KafkaConfig(bootstrap_servers="x:1"), told, group="g", slots_topic="slots", slots=1, client_id="c", make_consumer=make  # type: ignore[arg-type]
+    )  # fmt: skip
+    consumer = consumers[0]
+
+    def rebalance(name: str) -> Any:
+        consumer.callbacks[name](consumer, [TopicPartition("slots", 0)])
+        return Message(5)
+
+    consumer.steps = [
+        lambda: rebalance("on_assign"),
+        lambda: Message(100),
+        lambda: consumer.callbacks["on_lost"](consumer, [TopicPartition("slots", 0)]),
+        lambda: rebalance("on_assign"),
+        lambda: None,
+        lambda: Message(6),
+    ]
+    slots.know({"one": ONE})
+    slots.start()
+    async with asyncio.timeout(5):
+        await told.done.wait()
+    await slots.stop(drain=False)
+    assert ["taken", [5, 100], "lost", "given_up", "taken", [5], [6]] == told.events[:7]
