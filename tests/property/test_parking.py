@@ -170,5 +170,5 @@ class ParkingRules(RuleBasedStateMachine):
             assert len(log) == sum(len(offsets) for (found, _), offsets in self.arrived.items() if found == partition)
 
 
-ParkingRules.TestCase.settings = settings(max_examples=150, stateful_step_count=50)
+ParkingRules.TestCase.settings = settings(stateful_step_count=60)
 TestParkingRules = ParkingRules.TestCase
