@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 from collections.abc import Hashable, Mapping
 from enum import Enum, auto
-from typing import Any
 
 import msgspec
 
@@ -89,13 +88,11 @@ class Health:
         """Its call has ended without a result."""
         self.breaker.abandoned(place)
 
-    def judge(
-        self, result: Response | Failure, place: Place, document: Hashable, attempt: int, policy: Policy, *, started: float, now: float
-    ) -> Verdict:
+    def judge(self, result: Response | Failure, place: Place, document: Hashable, attempt: int, policy: Policy, *, now: float) -> Verdict:
         """
         What follows from the result of an attempt.
 
-        Args:        document: whom the delivery is about. attempt: from 1. started: when the call began.
+        Args:        document: whom the delivery is about. attempt: from 1.
         Guarantees:  while the endpoint is down nothing is dead-lettered, but for what no endpoint could be sent.
         """
         error = error_of(result)
@@ -106,7 +103,7 @@ class Health:
         if isinstance(decision, Disable) or error.code is ErrorCode.TEMPLATE:
             self.breaker.abandoned(place)
             return Verdict(decision)
-        self._mind(result, document, started, now)
+        self._mind(result, document, now)
         without_connection = error.code in WITHOUT_CONNECTION
         blamed = self.breaker.failed(now, place, document, without_connection=without_connection)
         if blamed is not None:
@@ -118,10 +115,10 @@ class Health:
             return Verdict(Disable(f"no call has succeeded for {policy.disable_after}; the last error: {error.detail}"))
         return Verdict(Returned(self.next_probe_at or now))
 
-    def _mind(self, result: Any, document: Hashable, started: float, now: float) -> None:
+    def _mind(self, result: Response | Failure, document: Hashable, now: float) -> None:
         if not isinstance(result, Response):
             return
         if result.status in SLOWING and not self.is_down:  # a probe alone cannot be too much
-            self.pace.slow(now, started)
+            self.pace.slow(now)
         if result.status in PAUSING and (wait_s := retry_after_s(result, now)):
             self.pace.ask(document, now + wait_s)

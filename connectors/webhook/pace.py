@@ -1,8 +1,10 @@
 """
 How fast a lane may go, as its endpoint shows: slower after 429, 502, 503 and 504, faster again with every second that goes well.
 
-Additive increase, multiplicative decrease, of one factor that holds for the webhook's concurrency and for the calls a second that the lane
-made when it was first told to slow down. Besides, the time before which the endpoint wants no calls at all (Retry-After).
+One factor holds for the webhook's concurrency and for the calls a second that the lane made when it was first told to slow down. Once a
+second it is lowered by half of the share of calls that were too much (all of them: it is halved; one in twenty: by a fortieth, so that an
+endpoint that is merely shaky is not starved), and raised by a twentieth when any went well. Besides, the time before which the endpoint
+wants no calls at all (Retry-After). Source: Data Center TCP (RFC 8257, 3.3) for the decrease by share.
 Pure; times are seconds since 1970. Called by work.py. Source: docs/explanation/lanes.md.
 """
 
@@ -32,7 +34,8 @@ class Pace:
         self._full_per_s = RATE_MIN
         self._second = 0
         self._started = self._started_before = 0
-        self._slowed_at = self._quickened_at = float("-inf")
+        self._too_much = self._went_well = 0  # since the factor was adjusted
+        self._adjusted_at = float("-inf")
         self._asker: Hashable = None
 
     def concurrency(self, wanted: int) -> int:
@@ -61,15 +64,12 @@ class Pace:
         if self._rate is not None:
             self._rate.started(count)
 
-    def slow(self, now: float, started: float) -> None:
-        """A call that began then was told that it is too much; calls that began before the last decrease say nothing new."""
-        if started < self._slowed_at:
-            return
-        if self._rate is None:
-            self._full_per_s = max(self._started, self._started_before, RATE_MIN)
-        self.factor = max(self.factor * DECREASE, FACTOR_MIN)
-        self._slowed_at = self._quickened_at = now
-        self._limit(now)
+    def slow(self, now: float) -> None:
+        """A call was told that it is too much."""
+        if self._too_much == self._went_well == 0:
+            self._adjusted_at = now
+        self._too_much += 1
+        self._adjust(now)
 
     def ask(self, document: Hashable, until: float) -> None:
         """
@@ -85,10 +85,21 @@ class Pace:
     def well(self, now: float) -> None:
         """A call was answered with success."""
         self._asker = None
-        if self.factor < 1.0 and now - self._quickened_at >= STEP_S:
-            self.factor = min(self.factor + INCREASE, 1.0)
-            self._quickened_at = now
-            self._limit(now)
+        if self._too_much or self.factor < 1.0:
+            self._went_well += 1
+            self._adjust(now)
+
+    def _adjust(self, now: float) -> None:
+        if now - self._adjusted_at < STEP_S:
+            return
+        if self._rate is None:
+            self._full_per_s = max(self._started, self._started_before, RATE_MIN)
+        share = self._too_much / (self._too_much + self._went_well)
+        factor = self.factor * (1 - DECREASE * share) + (INCREASE if self._went_well else 0.0)
+        self.factor = min(max(factor, FACTOR_MIN), 1.0)
+        self._too_much = self._went_well = 0
+        self._adjusted_at = now
+        self._limit(now)
 
     def _limit(self, now: float) -> None:
         if self.factor == 1.0:

@@ -186,7 +186,7 @@ class LaneWork:
         request = prepare(held.delivery, endpoint, offset=place, attempt=held.attempt, now=started)
         result = await self._shared.sender.send(request, timeout_s=self._timeout_s)
         ended = started + uptime_s() - began
-        verdict = self.health.judge(result, held.place, held.key, held.attempt, self._policy, started=started, now=ended)
+        verdict = self.health.judge(result, held.place, held.key, held.attempt, self._policy, now=ended)
         self.reports.attempted(held, request, result, verdict.decision, started=started, ended=ended)
         self._turn(verdict, result)
         await self._carry_out(held, verdict.decision, ended)

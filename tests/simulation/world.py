@@ -267,7 +267,7 @@ class World:
         health = Health(self.rng)
         position = start.offset
         while True:
-            self.now_s += 1.0
+            self.now_s += self.rng.choice([0.2, 1.0, 20.0])
             now, is_owner = self.now_s, generation == self.generations[name]
             for at, key, value, _ in self.read(log, position, 0 if lane.full(0) else self.rng.randint(0, 4)):
                 lane.take(Held(0, at, key, value, decode_delivery(value)))
@@ -300,7 +300,7 @@ class World:
             yield
             result = self._called(name, held)
             yield
-            verdict = health.judge(result, held.place, held.key, held.attempt, POLICY, started=now, now=now)
+            verdict = health.judge(result, held.place, held.key, held.attempt, POLICY, now=now)
             if verdict.turn is not None:
                 self.turns.append(verdict.turn)
                 lane.forgive(verdict.forgiven)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
 import pytest
+import standardwebhooks
 from prometheus_client import CollectorRegistry
 
 from connectors.webhook.calls import Failure, Request, Response
@@ -207,6 +209,23 @@ async def test_a_retry_waits_for_its_time(world):
     async with asyncio.timeout(5):
         await world.called.wait()
     assert [("a", "1"), ("a", "2")] == world.asked()
+
+
+async def test_a_retry_is_signed_anew(world):
+    """The same webhook-id, the timestamp of this attempt, and a signature over both (Standard Webhooks 1.0)."""
+    runner = world.runner()
+    world.now = time.time()
+    await read(runner, record(0, "a"))
+    await world.answer(500)
+    world.now += 11
+    runner.go_on()
+    await world.settle()
+    first, second = (dict(call.headers) for call in world.calls)
+    assert first["webhook-id"] == second["webhook-id"]
+    assert 11 == int(second["webhook-timestamp"]) - int(first["webhook-timestamp"])
+    secret = standardwebhooks.Webhook(runner.webhook.current.secrets[0].value)
+    for call in world.calls:
+        secret.verify(call.body, dict(call.headers), json_parse=False)
 
 
 async def test_the_commit_waits_for_the_dead_letter(world):
