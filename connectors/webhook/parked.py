@@ -30,7 +30,6 @@ logger = logging.getLogger(__name__)
 
 READ_S_MAX = 10.0
 AGAIN_S = 0.5
-TRIES = 20
 
 T = TypeVar("T")
 
@@ -79,17 +78,16 @@ class KafkaRecords:
 
     async def troubles(self, webhooks: Collection[str]) -> dict[str, Troubles]:
         """
-        What is on record of these.
+        What is on record of these; a Kafka that went away meanwhile is waited for.
 
-        Raises:  KafkaUnavailable: it could not be read for some time. KafkaRefused.
+        Raises:  KafkaRefused.
         """
-        for _ in range(TRIES):
+        while True:
             try:
                 return await self._in_thread(lambda: read_troubles(self._config, self._topic, webhooks))
             except KafkaUnavailable as error:
-                logger.info("what is parked is not known yet: %s", error)
+                logger.warning("waiting for Kafka: what is parked is not known yet: %s", error)
                 await asyncio.sleep(AGAIN_S)
-        raise KafkaUnavailable(f"{self._topic.name} could not be read")
 
     async def close(self) -> None:
         """Give up the connections, after the read that is under way."""
