@@ -21,7 +21,6 @@ from connectors.kafka.config import KafkaConfig
 from connectors.kafka.producer import Producer
 from connectors.webhook.calls import Failure, Request, Response
 from connectors.webhook.config import SinkConfig
-from connectors.webhook.signature import new_secret
 from connectors.webhook.sink import Sink
 from connectors.webhook.testing import sender_here
 from schemas.changes import Change
@@ -29,6 +28,7 @@ from schemas.deliveries import Delivery, Match
 from schemas.keys import partition_of
 from schemas.positions import Origin
 from schemas.records import encode_delivery, encode_revision
+from schemas.signing import new_secret
 from schemas.topics import Record, Topics
 from schemas.webhooks import DeliverySettings, Retry, Secret, WebhookRevision, WebhookSpec
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from collections.abc import Iterator
@@ -15,6 +16,15 @@ from tests.broker import Broker, BrokerMissing, open_broker, without_broker
 # A busy machine is no reason for a test to fail: no deadline.
 settings.register_profile("livehook", max_examples=int(os.environ.get("LIVEHOOK_TEST_EXAMPLES", "25")), deadline=None)
 settings.load_profile("livehook")
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """A program that was run within a test leaves its handler behind, which writes to a stream that ends with the test."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield
+    root.handlers, root.level = before
 
 
 @pytest.fixture(scope="session")
