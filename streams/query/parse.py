@@ -88,12 +88,24 @@ def _unexpected(error: UnexpectedToken, tokens: list[Token], end: int) -> Refuse
     if token.type == "CONCAT" or (token.type == "NOT" and [other.type for other in before[-1:]] == ["CONCAT"]):
         return Refused(WRITE_OR, offset, ["OR"])
     if token.type in COMPARISONS and "a comparison" not in expected and "AND" in expected:
+        if (joined := _joined_since_comparison(before)) is not None:
+            return Refused(WRITE_OR, joined.start_pos or 0, ["OR"])
         return Refused("comparisons do not chain; join two with AND", offset, ["AND"])
     if tokens[0].type == "SELECT" and any(token is word for word in tokens[:5]):
         return Refused("of SELECT only SELECT * FROM collection WHERE … is accepted", offset, expected)
     if token.type in KEYWORDS and "a value" in expected and token.isalpha():
         return Refused(f"{token} is a word of the language; as a name write `{token}`", offset, expected)
     return Refused(f"{_shortened(token)} cannot stand here", offset, expected)
+
+
+def _joined_since_comparison(tokens: list[Token]) -> Token | None:
+    """The last ``||`` behind the last comparison: in ``a = (1 || b) = 2`` it was meant as the logical or."""
+    for token in reversed(tokens):
+        if token.type in COMPARISONS:
+            return None
+        if token.type == "CONCAT":
+            return token
+    return None
 
 
 def _shortened(token: Token) -> str:

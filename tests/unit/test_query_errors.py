@@ -46,7 +46,7 @@ ERRORS: list[tuple[str, int, int, str, list[str] | None]] = [
     ("1 < a < 2", 1, 7, "comparisons do not chain", ["AND"]),
     ("a == b == c", 1, 8, "comparisons do not chain", ["AND"]),
     ("a = 1 || b = 2", 1, 7, "for the logical or write OR", ["OR"]),
-    ("a = (1 || b) = 2", 1, 14, "comparisons do not chain", ["AND"]),
+    ("a = (1 || b) = 2", 1, 8, "for the logical or write OR", ["OR"]),
     ("x AND (a = 1 || b LIKE 'x')", 1, 14, "for the logical or write OR", ["OR"]),
     ("a BETWEEN 1 AND 2 || b > 3", 1, 19, "for the logical or write OR", ["OR"]),
     ("a IS NULL || b = 1", 1, 11, "for the logical or write OR", ["OR"]),
