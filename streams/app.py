@@ -68,6 +68,7 @@ class StreamsWorker:
         self._metrics = metrics
         self._fail = fail
         self._agents = agents
+        self._prefix = topics.prefix
         self._turns: dict[TP, asyncio.Lock] = {}
         self._under_way: set[asyncio.Task[None]] = set()
         self._failed = False
@@ -134,7 +135,7 @@ class StreamsWorker:
         for tp in consumer.assignment():
             lag[tp.topic] += consumer.behind(tp)
         for topic, records in lag.items():
-            self._metrics.lag(topic, records)
+            self._metrics.lag(topic.removeprefix(self._prefix), records)
 
     def _add(self, agent: Agent) -> None:
         channel = self.app.topic(agent.topic, value_serializer="batch", value_type=None, key_serializer="raw", key_type=bytes)

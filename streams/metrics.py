@@ -54,7 +54,7 @@ class StreamsMetrics:
         self._dropped.labels("matching").inc()
 
     def lag(self, topic: str, records: int) -> None:
-        """How far behind the worker is."""
+        """How far behind the worker is; the topic without the prefix, so that a dashboard fits every installation."""
         self._lag.labels(topic).set(records)
 
     def rebalanced(self) -> None:

@@ -218,3 +218,24 @@ async def test_a_batch_from_before_a_rebalance_is_left_alone(tmp_path):
     stale = SimpleNamespace(value=1, message=SimpleNamespace(tp=TOPIC, generation_id=worker.app.consumer_generation_id - 1))
     await worker._in_turn(agent, cast(Any, stale))
     assert [] == agent.seen
+
+
+async def test_the_lag_is_told_by_topic_without_the_prefix(tmp_path):
+    """A dashboard made for one installation fits all of them."""
+    registry = CollectorRegistry()
+    agent = Failing(fails_at=0)
+    agent.topic = "t.mutations"
+    worker = StreamsWorker(
+        topics=Topics("t."),
+        bootstrap_servers="localhost:1",
+        client_id="t",
+        instance_id="t",
+        folder=tmp_path,
+        fetcher=Fetched(),
+        agents=[agent],
+        metrics=StreamsMetrics(registry),
+        fail=lambda error: None,
+    )
+    worker.app.consumer = cast(Any, SimpleNamespace(assignment=lambda: {TP("t.mutations", 0)}, behind=lambda tp: 3))
+    worker.measure()
+    assert 3.0 == registry.get_sample_value("livehook_stream_lag", {"topic": "mutations"})
