@@ -47,12 +47,16 @@ class FieldError(msgspec.Struct, frozen=True):
     field: str
     message: str
 
+    def __str__(self) -> str:
+        """A sentence; the dot behind a place in an array joins a field to it, and nothing to a message."""
+        return f"{self.field.removesuffix('.')} {self.message}" if self.field else self.message
+
 
 class Invalid(LivehookError, ValueError):
     """Input that is readable but wrong; every wrong field is named."""
 
     def __init__(self, errors: list[FieldError]) -> None:
-        super().__init__("; ".join(f"{error.field} {error.message}" if error.field else error.message for error in errors))
+        super().__init__("; ".join(map(str, errors)))
         self.errors = errors
 
 

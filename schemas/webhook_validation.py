@@ -54,6 +54,10 @@ class QueryFieldError(FieldError, frozen=True):
     column: int
     expected: tuple[str, ...] | None = None
 
+    def __str__(self) -> str:
+        """The message of a query is a sentence of its own, about a place in it."""
+        return f"{self.field}, line {self.line}, column {self.column}: {self.message}"
+
 
 class Wanted(msgspec.Struct, frozen=True):
     """What a user asks for; ``secret`` None: keep the one there is, or make one."""
@@ -81,6 +85,8 @@ def parse_webhook(
     """
     errors: list[FieldError] = []
     top = Reader(data, "", errors)
+    if errors:  # no object: what it lacks as one is no help
+        raise Invalid(errors)
     for answered in ANSWERED_ONLY:  # an answer may be sent back as it came
         top.raw(answered)
     selected = _selection(top, checks.query)

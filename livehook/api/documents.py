@@ -181,7 +181,7 @@ def mutations_of(parts: Iterable[bytes], collection: str, new_id: NewId, *, numb
                 break
     for code, wrong in errors.items():
         if wrong:
-            detail = f"{wrong[0].field or 'the document'} {wrong[0].message}"
+            detail = str(wrong[0]) if wrong[0].field else f"the document {wrong[0].message}"
             raise Problem(code, detail, errors=wrong, title="Invalid document" if code == "invalid" else None)
     return found
 

@@ -11,6 +11,7 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from connectors.activity.model import ActivityUnavailable
 from connectors.kafka.errors import KafkaRefused, KafkaUnavailable
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 ERRORS_MAX = 100  # more help nobody
 ERRORS_SHOWN = 10  # in the detail
+METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 CODES: dict[str, tuple[int, str]] = {
     "malformed": (400, "Malformed JSON"),
@@ -94,6 +96,12 @@ def _error_json(error: FieldError) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def _allowed(request: Request) -> list[str]:
+    """The methods that the path has: every one is a route of its own, and the framework would name that of the first alone."""
+    routes = request.app.routes
+    return [method for method in METHODS if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)]
+
+
 def _of_framework(error: HTTPException) -> Problem:
     by_status = {status: code for code, (status, _) in CODES.items()}
     code = by_status.get(error.status_code)
@@ -119,13 +127,24 @@ def install(app: FastAPI) -> None:
 
     answered(Problem, lambda error: error)
     answered(Invalid, invalid)
-    answered(HTTPException, _of_framework)
+    app.add_exception_handler(HTTPException, _framework)
     answered(RequestValidationError, _of_parameters)
     answered(KafkaUnavailable, lambda error: Problem("unavailable", f"{UNKNOWN_OUTCOME} ({error})"))
     answered(KafkaRefused, lambda error: Problem("unavailable", f"Kafka refused: {error}"))
     answered(ActivityUnavailable, lambda error: Problem("unavailable", str(error), title="The activity log is not available"))
     answered(TimeoutError, lambda error: Problem("timeout", str(error) or "it took too long"))
     app.add_exception_handler(Exception, _unexpected)
+
+
+async def _framework(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    if error.status_code != HTTPStatus.METHOD_NOT_ALLOWED:
+        return _of_framework(error).response()
+    allowed = ", ".join(_allowed(request))
+    response = Problem("method-not-allowed", f"{request.method} is not for this path: {allowed}").response()
+    response.headers["allow"] = allowed  # RFC 9110, 15.5.6
+    return response
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

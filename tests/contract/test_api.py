@@ -795,9 +795,22 @@ class TestEverywhere:
         assert "http://" not in page.replace("http://127.0.0.1", "")
 
     async def test_the_framework_answers_problems_too(self, api):
-        """404 and 405."""
+        """404 and 405, which names what the path does have (RFC 9110, 15.5.6)."""
         problem(await api.get("/v1/nothing"), 404, "not-found")
         problem(await api.get(DOCUMENTS), 405, "method-not-allowed")
+        assert "DELETE, GET, PATCH, PUT" == (await api.post("/v1/webhooks/demo")).headers["allow"]
+
+    async def test_the_detail_is_a_sentence(self, api):
+        """Also where the field is a query, and where it is a place in an array."""
+        ndjson = {"content-type": "application/x-ndjson"}
+        broken = await api.post(DOCUMENTS, content=b'{"_id":"a"}\n{', headers=ndjson)
+        query = await api.post("/v1/query/check", json={"query": "age >="})
+        body = await api.put("/v1/webhooks/demo", json=[1])
+
+        assert "[1] is no strict JSON: it ends too early" == problem(broken, 400, "malformed")["detail"]
+        assert "[1]." == broken.json()["errors"][0]["field"]
+        assert "query, line 1, column 7: the query ends too early" == problem(query, 422, "invalid")["detail"]
+        assert [{"field": "", "message": "is [1], must be an object"}] == problem(body, 422, "invalid")["errors"]
 
     async def test_lists_of_what_runs(self, api):
         """Lanes as a list; the status for `livehook status`."""
