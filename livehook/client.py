@@ -47,9 +47,13 @@ def _place(error: Mapping[str, Any]) -> str:
 
 
 def find_api(flag: str | None, folder: Path = Path()) -> str:
-    """The address of the API: the flag (or LIVEHOOK_API), that of ``.livehook/ready.json`` if it answers, or the default."""
+    """
+    The address of the API: the flag (or LIVEHOOK_API), that of ``.livehook/ready.json`` if it answers, or the default.
+
+    Raises:  Wrong: the flag is no address.
+    """
     if flag:
-        return flag.rstrip("/")
+        return _address(flag)
     try:
         ready = msgspec.json.decode((folder / READY_FILE).read_bytes())
         address = str(ready["api"])
@@ -57,6 +61,17 @@ def find_api(flag: str | None, folder: Path = Path()) -> str:
     except (OSError, msgspec.MsgspecError, KeyError, TypeError, httpx.HTTPError, httpx.InvalidURL):
         return DEFAULT  # nothing runs in this folder
     return address
+
+
+def _address(text: str) -> str:
+    """An address as a user gives it. Raises Wrong: it cannot be one."""
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL:
+        url = httpx.URL()
+    if url.scheme not in ("http", "https") or not url.host:
+        raise Wrong(f"the address of the API is {text!r}, must be one such as {DEFAULT}")
+    return text.rstrip("/")
 
 
 def tls_for(address: str) -> ssl.SSLContext | bool:
@@ -113,7 +128,7 @@ class Client:
             problem = None
         if not isinstance(problem, dict):
             return {"status": answer.status_code, "detail": f"{self.address} answered {answer.status_code}: it is no Livehook API"}
-        return {"status": answer.status_code} | problem
+        return problem if "status" in problem else problem | {"status": answer.status_code}
 
     def __enter__(self) -> Self:
         return self

@@ -227,6 +227,16 @@ class TestFiles:
         assert (0, "= adults: unchanged\n= new: unchanged\n") == run("webhook", "apply", "-f", "hooks.yaml")[:2]
         run("webhook", "delete", "new")
 
+    def test_a_secret_of_ones_own_is_not_printed(self, run, tmp_path, monkeypatch):
+        """Who gave it has it, and the output of apply ends in logs."""
+        monkeypatch.setenv("OWN_SECRET", SECRET)
+        (tmp_path / "own.yaml").write_text(f"name: own\ncollection: people\nurl: {HOOK}\nsecret: ${{OWN_SECRET}}\n")
+
+        assert (0, "+ own: made\n", "") == run("webhook", "apply", "-f", "own.yaml")
+        run("webhook", "delete", "own")
+        assert SECRET not in "".join(map(str, run("webhook", "apply", "-f", "own.yaml", "--output", "json")))
+        run("webhook", "delete", "own")
+
     def test_a_dry_run_changes_nothing(self, run, tmp_path):
         """It only prints."""
         (tmp_path / "hooks.json").write_text(json.dumps([{"name": "new", "collection": "people", "url": HOOK}]))
@@ -427,6 +437,8 @@ class TestUse:
             ["api", "--host", "0.0.0.0"],
             ["sink", "--bootstrap-servers", "nowhere"],
             ["streams", "--config", "absent.toml"],
+            ["status", "--api", "127.0.0.1:8080"],
+            ["status", "--api", "http://"],
         ],
     )
     def test_wrong_use(self, run, arguments):
