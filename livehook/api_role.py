@@ -32,6 +32,8 @@ from livehook.api.lane_copies import LaneCopies
 from livehook.api.lanes import LaneView
 from livehook.api.redrive import Redrives
 from livehook.api.register import Register
+from livehook.api.replay_records import ReplayRecords
+from livehook.api.replaying import Replaying
 from livehook.api.resend import Resends
 from livehook.checks import check_identity, check_query, target_check
 from livehook.process import Fail
@@ -108,6 +110,7 @@ class ApiRole:
         self._activity = open_activity(settings, self._topics, folder)
         self._recent = new_recent()
         self._projector = new_projector(settings, self._topics, self._activity, self._recent, now_us=now_us, fail=fail)
+        self._replaying = self._make_replaying()
         self._app = create_app(self._services(address))
 
     @property
@@ -123,16 +126,24 @@ class ApiRole:
         await self._register.finish()
         self._ping.start()
         self._projector.start()
+        self._replaying.start()
 
     async def stop(self) -> None:
         """End; requests under way are finished by the server."""
         self._ping.stop()
+        await self._replaying.stop()
         await asyncio.to_thread(self._projector.stop)
         await self._producer.stop(STOP_S_MAX)
         await self._http.aclose()
         await self._sender.close()
         await asyncio.to_thread(self._fold.stop)
         await asyncio.to_thread(self._activity.close)
+
+    def _make_replaying(self) -> Replaying:
+        logs = KafkaLogs(self._config)
+        shared: dict[str, Any] = {"topics": self._topics, "register": self._register, "now_us": now_us}
+        records = ReplayRecords(**shared, producer=self._producer, view=self._fold)
+        return Replaying(**shared, records=records, logs=logs, commits=logs, new_id=new_replay_id)
 
     def _services(self, address: str) -> Services:
         overview = LaneView(topics=self._topics, registry=self._fold.registry, groups=KafkaGroups(self._config), client=self._http)
@@ -156,6 +167,7 @@ class ApiRole:
             resends=Resends(**shared, new_id=new_replay_id),
             redrives=Redrives(**shared, logs=logs, new_token=new_replay_id),
             history=TopicHistory(self._config, self._topics.changes.name),
+            replaying=self._replaying,
             test_call=self._test,
             checks=self._checks(),
             health={"kafka": self._ping.check},

@@ -30,6 +30,7 @@ for name, summary, target in (
     ("remove", "Remove a document.", "documents:remove"),
     ("attempts", "Show calls that were made.", "attempts:attempts"),
     ("resend", "Send a delivery again.", "attempts:resend"),
+    ("replay", "Send a webhook's deliveries again.", "replay:replay"),
     ("status", "Show lanes, topics and roles.", "status:status"),
 ):
     app.command(f"livehook.commands.{target}", name=name, help=summary)

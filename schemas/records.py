@@ -21,6 +21,7 @@ from schemas.mutations import Mark, Mutation, from_fields, removal
 from schemas.notices import Notice, NoticeKind
 from schemas.parked import Down, Parked
 from schemas.positions import Origin
+from schemas.replays import REPLAY, Replay, decode_replay
 from schemas.resends import RESEND
 from schemas.webhooks import Installation, Secret, State, WebhookRevision, WebhookSince, WebhookSpec, WebhookStatus
 
@@ -37,7 +38,7 @@ INSTALLATION = Schema("installation")
 PARKED = Schema("parked")
 DOWN = Schema("down")
 NOTICE = Schema("notice")
-ALL = (MUTATION, MARK, PASSED_MARK, CHANGE, DELIVERY, ATTEMPT, REVISION, SINCE, STATUS, INSTALLATION, RESEND, PARKED, DOWN, NOTICE)
+ALL = (MUTATION, MARK, PASSED_MARK, CHANGE, DELIVERY, ATTEMPT, REVISION, SINCE, STATUS, INSTALLATION, RESEND, REPLAY, PARKED, DOWN, NOTICE)
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -379,8 +380,10 @@ def encode_installation(installation: Installation) -> bytes:
     )
 
 
-def decode_webhooks(value: bytes) -> WebhookRevision | WebhookSince | WebhookStatus | Installation:
+def decode_webhooks(value: bytes) -> WebhookRevision | WebhookSince | WebhookStatus | Replay | Installation:
     """One record of ``webhooks``."""
+    if REPLAY.writer(value):
+        return decode_replay(value)
     if SINCE.writer(value):
         since = decode(SINCE, value)
         return WebhookSince(since["name"], since["revision"], Origin(since["epoch"], since["partition"], since["offset"]))

@@ -12,6 +12,7 @@ import msgspec
 
 from schemas.positions import Origin
 from schemas.records import decode_webhooks
+from schemas.replays import KEY_PART, Replay
 from schemas.webhooks import INSTALLATION_KEY, Installation, State, WebhookRevision, WebhookSince, WebhookStatus
 
 
@@ -40,6 +41,7 @@ class Registry:
         self._revisions: dict[str, dict[int, WebhookRevision]] = {}
         self._since: dict[str, dict[int, list[Origin]]] = {}
         self._statuses: dict[str, WebhookStatus] = {}
+        self._replays: dict[str, dict[str, Replay]] = {}
 
     def apply(self, key: bytes, value: bytes | None) -> str | None:
         """
@@ -63,11 +65,15 @@ class Registry:
             self._statuses[name] = record
         elif isinstance(record, WebhookSince):
             self._since.setdefault(name, {}).setdefault(record.revision, []).append(record.origin)
+        elif isinstance(record, Replay):
+            self._replays.setdefault(name, {})[record.id] = record
         return name
 
     def _forget(self, name: str, part: str) -> None:
         if part == "status":
             self._statuses.pop(name, None)
+        elif part.startswith(KEY_PART):
+            self._replays.get(name, {}).pop(part.removeprefix(KEY_PART), None)
         elif "/" not in part:
             self._revisions.get(name, {}).pop(int(part), None)
             self._since.get(name, {}).pop(int(part), None)
@@ -96,6 +102,15 @@ class Registry:
         # An edit that does not make a disabled webhook active again leaves it disabled, for the same reason.
         holds = status.edit >= current.edit or current.spec.state is State.DISABLED
         return Webhook(current, status if holds else None)
+
+    def replays(self, webhook: WebhookRevision) -> list[Replay]:
+        """The replays of a webhook as it was made, in the order in which they were asked for."""
+        found = self._replays.get(webhook.name, {}).values()
+        return sorted((one for one in found if one.uid == webhook.uid), key=lambda one: one.number)
+
+    def replay(self, id_: str) -> Replay | None:
+        """One replay, also of a webhook that is gone."""
+        return next((found[id_] for found in self._replays.values() if id_ in found), None)
 
     def __iter__(self) -> Iterator[Webhook]:
         """Every webhook that is there, by name."""

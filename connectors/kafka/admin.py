@@ -27,6 +27,7 @@ RETRY_DELAY_S = 0.05
 # librdkafka ends a request by its own limit; a future that it never resolves must not hold us for longer than this on top.
 FUTURE_GRACE_S = 1.0
 NO_OFFSET = -1001
+NO_LATER = -1
 _BROKERS_DEFAULT = -1
 _LISTS = frozenset({"cleanup.policy"})  # their order means nothing
 
@@ -128,7 +129,7 @@ def offsets(config: KafkaConfig, partitions: Iterable[Partition], *, timeout_s: 
 def offsets_at(config: KafkaConfig, partitions: Iterable[Partition], time_ms: int, *, timeout_s: float) -> dict[Partition, int]:
     """The first offset of each partition whose record is of that time (ms since 1970) or later; partitions without one are left out."""
     asking, wanted = _Asking(config, timeout_s), list(partitions)
-    found = asking.again_until(lambda: asking.list_offsets(wanted, OffsetSpec.for_timestamp(time_ms)))
+    found = asking.again_until(lambda: asking.list_offsets(wanted, OffsetSpec.for_timestamp(time_ms), none=NO_LATER))
     return {partition: offset for partition, offset in found.items() if offset >= 0}
 
 
@@ -150,7 +151,7 @@ def committed_offsets(
         return {}
     request = ConsumerGroupTopicPartitions(group, wanted)
     doing = f"read the offsets of group {group}"
-    answer = asking.one(doing, asking.client.list_consumer_group_offsets([request], **asking.limits())[group])
+    answer = asking.again_until(lambda: asking.one(doing, asking.client.list_consumer_group_offsets([request], **asking.limits())[group]))
     found = {}
     for entry in answer.topic_partitions:
         if entry.error is not None:
@@ -233,14 +234,14 @@ class _Asking:
             found[resource.name] = {name: entry.value for name, entry in entries.items()}
         return found
 
-    def list_offsets(self, partitions: Sequence[Partition], which: OffsetSpec) -> dict[Partition, int]:
-        """The same offset of each partition's log: its earliest or its latest."""
+    def list_offsets(self, partitions: Sequence[Partition], which: OffsetSpec, *, none: int | None = None) -> dict[Partition, int]:
+        """The same offset of each partition's log: its earliest, its latest, or of a time. ``none``: how Kafka says that it has none."""
         request = {TopicPartition(topic, partition): which for topic, partition in partitions}
         found = {}
         for key, future in self.client.list_offsets(request, **self.limits()).items() if request else ():
             doing = f"read the offsets of {key.topic}/{key.partition}"
             offset = int(self.one(doing, future).offset)
-            if offset < 0:  # while a leader moves, librdkafka may answer without having heard of one
+            if offset < 0 and offset != none:  # while a leader moves, librdkafka may answer without having heard of one
                 raise KafkaUnavailable(f"cannot {doing}: there is no leader yet")
             found[key.topic, key.partition] = offset
         return found

@@ -110,7 +110,8 @@ class Intake:
                 self._bury(record, DeadLetter(error.reason, error.detail), entry)
             return
         if delivery.webhook_uid == self._known.uid:
-            self._hold(Held(record.partition, record.offset, record.key, record.value or b"", delivery, self._due()))
+            replay = self._known.replay_at(record.partition, record.offset)
+            self._hold(Held(record.partition, record.offset, record.key, record.value or b"", delivery, self._due(), replay))
         else:
             self._pass_over(record, delivery)
 

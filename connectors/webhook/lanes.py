@@ -14,6 +14,8 @@ import itertools
 from collections import deque
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
+import msgspec
+
 from connectors.webhook.offsets import Entry, Offsets, Seen, Start, span_max
 from connectors.webhook.parking import Document, Note, Parking, Place, Stage, place_of, where
 from schemas.deliveries import Delivery
@@ -34,6 +36,7 @@ class Held(Entry):
     key, value:  the record as it stands in the lane.
     attempt:     how many attempts were started that count.
     due:         not to be sent before; 0: at once.
+    replay:      the rewind that sends it again; the delivery then says so.
     started:     when the last attempt was.
     waits:       it is the head of its queue and waits for its time.
     next:        the one behind it in its document's queue.
@@ -42,12 +45,21 @@ class Held(Entry):
 
     __slots__ = ("attempt", "delivery", "document", "due", "key", "next", "partition", "started", "value", "waits")
 
-    def __init__(self, partition: int, offset: int, key: bytes | None, value: bytes, delivery: Delivery, due: float = 0.0) -> None:
+    def __init__(
+        self,
+        partition: int,
+        offset: int,
+        key: bytes | None,
+        value: bytes,
+        delivery: Delivery,
+        due: float = 0.0,
+        replay: str | None = None,
+    ) -> None:
         super().__init__(offset, None if delivery.replay else delivery.change.origin)
         self.partition = partition
         self.key = key
         self.value = value
-        self.delivery = delivery
+        self.delivery = delivery if replay is None else msgspec.structs.replace(delivery, replay=replay)
         self.due = due
         self.attempt = 0
         self.started = 0.0

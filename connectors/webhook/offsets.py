@@ -26,7 +26,7 @@ SPAN_MAX = 8_192
 
 VERSION = "1"
 BYTES_MAX = (METADATA_CHARS_MAX - len(VERSION)) // 4 * 3
-HEAD_BYTES_MAX = 2 * (1 + NAME_BYTES_MAX) + 3 + 1  # webhook uid, rewind, count of the vector, kind of the bitmap
+HEAD_BYTES_MAX = 1 + NAME_BYTES_MAX + 9 + 3 + 1  # webhook uid, rewind, count of the vector, kind of the bitmap
 ORIGIN_BYTES_MAX = 3 + 5 + 9  # partition, epoch and offset as varints of 21, 35 and 63 bits
 
 Vector = Mapping[int, Origin]
@@ -61,12 +61,17 @@ class Seen(Enum):
 
 
 class Start(msgspec.Struct, frozen=True):
-    """Where a lane partition goes on."""
+    """
+    Where a lane partition goes on.
+
+    rewind:  the number of the last jump (see ownership.py) that was carried out. moved: it was now, and is not committed yet.
+    """
 
     offset: int = 0
     finished: frozenset[int] = frozenset()
     vector: Vector = {}
-    rewind: str | None = None
+    rewind: int = 0
+    moved: bool = False
 
 
 class Offsets:
@@ -79,7 +84,7 @@ class Offsets:
     def __init__(self, start: Start) -> None:
         self.position = start.offset
         self.rewind = start.rewind
-        self.version = 0  # grows whenever there may be something new to commit
+        self.version = int(start.moved)  # grows whenever there may be something new to commit
         self.unfinished = 0
         self._finished = set(start.finished)
         self._below = dict(start.vector)  # the vector as of the commit
@@ -181,15 +186,15 @@ def encode(webhook_uid: str, start: Start) -> str:
 
     Finished offsets farther than SPAN_MAX above the commit are left out: such a delivery would be sent again, which is allowed, while
     a commit that is refused would hold up the lane.
-    Raises:  ValueError: a name of more than NAME_BYTES_MAX bytes.
+    Raises:  ValueError: a uid of more than NAME_BYTES_MAX bytes.
     """
     out = bytearray()
-    for name in (webhook_uid, start.rewind or ""):
-        data = name.encode()
-        if len(data) > NAME_BYTES_MAX:
-            raise ValueError(f"{name!r} has {len(data)} bytes, at most {NAME_BYTES_MAX} fit into a commit")
-        out.append(len(data))
-        out += data
+    uid = webhook_uid.encode()
+    if len(uid) > NAME_BYTES_MAX:
+        raise ValueError(f"{webhook_uid!r} has {len(uid)} bytes, at most {NAME_BYTES_MAX} fit into a commit")
+    out.append(len(uid))
+    out += uid
+    _write(out, start.rewind)
     _write(out, len(start.vector))
     for partition in sorted(start.vector):
         origin = start.vector[partition]
@@ -210,14 +215,14 @@ def decode(offset: int, metadata: str, webhook_uid: str) -> Start:
     try:
         source = memoryview(b64decode(metadata[len(VERSION) :], validate=True))
         uid, source = _name(source)
-        rewind, source = _name(source)
+        rewind, source = _read(source)
         vector, source = _vector(source)
         finished = frozenset(_finished(offset, source))
     except (IndexError, ValueError, zlib.error) as error:  # ValueError: base64, UTF-8
         raise BadMetadata(f"it is damaged: {error}") from error
     if uid != webhook_uid:
         raise BadMetadata(f"it is of webhook {uid}, not of {webhook_uid}")
-    return Start(offset, finished, vector, rewind or None)
+    return Start(offset, finished, vector, rewind)
 
 
 RAW, DEFLATED = b"\x00", b"\x01"

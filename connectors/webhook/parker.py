@@ -127,7 +127,8 @@ class Parker:
             return None
         if record.key != document.key or delivery.webhook_uid != self._known.uid:
             return None
-        return Held(record.partition, record.offset, record.key, record.value or b"", delivery)
+        replay = self._known.replay_at(record.partition, record.offset)
+        return Held(record.partition, record.offset, record.key, record.value or b"", delivery, replay=replay)
 
     async def _expired(self, document: Document, partition: int, offset: int) -> None:
         topic = self._known.topic

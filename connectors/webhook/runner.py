@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import msgspec
+
 from connectors.webhook.health import Health
 from connectors.webhook.lanes import Lane
 from connectors.webhook.metrics import LaneState
@@ -18,6 +20,7 @@ from connectors.webhook.shared import Shared
 from connectors.webhook.view import item_of, lag_of
 from connectors.webhook.work import LaneWork
 from schemas.notices import NoticeKind
+from schemas.parked import Parked
 from schemas.records import encode_status
 from schemas.registry import Webhook
 from schemas.topics import Record
@@ -52,7 +55,7 @@ class LaneRunner:
 
     def restore(self, troubles: Troubles) -> None:
         """What was parked before this process took the lane, and whether its endpoint was down; now it can begin."""
-        self._lane.restore(troubles.parked)
+        self._lane.restore(self._again(record) for record in troubles.parked)
         down = troubles.down
         if down is not None and down.webhook_uid == self.taken.lane.uid:
             since = max(down.since_us, self.webhook.current.updated_us) / 1_000_000  # who resumes it gives it another disableAfter
@@ -69,6 +72,14 @@ class LaneRunner:
         elif before.current.edit != webhook.current.edit:
             self._work.health.breaker.nudge()
         self.go_on()
+
+    def _again(self, parked: Parked) -> Parked:
+        """What a jump goes over is sent when its turn comes: whoever asked for it has repaired the receiver."""
+        start = self.taken.starts.get(parked.partition)
+        is_over = start is None or not start.moved or parked.offset < start.offset
+        return parked if is_over else msgspec.structs.replace(parked, attempt=0, due_us=0)
+
+    # Records in.
 
     def read(self, record: LaneRecord) -> None:
         """A record of the lane, in order for each partition; :meth:`go_on` after the last one of a batch."""

@@ -27,7 +27,7 @@ from connectors.webhook.config import SinkConfig
 from connectors.webhook.http import Sender
 from connectors.webhook.lease import Lease, uptime_s
 from connectors.webhook.metrics import SinkMetrics
-from connectors.webhook.ownership import Commit, KnownLane, LaneRecord, Place, Taken
+from connectors.webhook.ownership import Commit, KnownLane, LaneRecord, Place, Taken, jumps_of
 from connectors.webhook.parked import KafkaRecords
 from connectors.webhook.rates import Share
 from connectors.webhook.runner import LaneRunner
@@ -176,7 +176,8 @@ class Sink:
             else:
                 current = webhook.current
                 topic = self._config.topics.lane(name).name
-                known[name] = KnownLane(name, current.uid, topic, current.spec.delivery.partitions)
+                jumps = jumps_of(self._webhooks.replays(current))
+                known[name] = KnownLane(name, current.uid, topic, current.spec.delivery.partitions, jumps)
             if runner is not None:
                 if webhook is not None and known[name] == runner.taken.lane:
                     runner.update(webhook)

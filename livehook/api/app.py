@@ -22,6 +22,8 @@ from livehook.api.ports import History, Overview, Producer, TestCall
 from livehook.api.query import Queries
 from livehook.api.redrive import Redrives
 from livehook.api.register import Register
+from livehook.api.replaying import Replaying
+from livehook.api.replays import Replays
 from livehook.api.resend import Resends
 from livehook.api.webhooks import Webhooks
 from schemas.webhook_checks import Checks
@@ -44,6 +46,7 @@ class Services(msgspec.Struct, frozen=True):
     resends: Resends
     redrives: Redrives
     history: History
+    replaying: Replaying
     test_call: TestCall
     checks: Checks
     health: health.Checks
@@ -62,6 +65,7 @@ def create_app(services: Services) -> FastAPI:
     app.include_router(Documents(services.producer, services.mutations, services.new_id).router())
     app.include_router(Webhooks(services.register, services.checks, services.test_call).router())
     app.include_router(Attempts(services.activity, services.recent, services.resends, services.now_us).router())
+    app.include_router(Replays(services.replaying, services.activity, services.now_us).router())
     app.include_router(DeadLetters(services.activity, services.redrives, services.now_us).router())
     app.include_router(overview.router(services.overview))
     app.include_router(Queries(services.history, services.now_us).router())

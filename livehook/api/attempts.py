@@ -1,15 +1,13 @@
-"""``/v1/attempts`` and ``/v1/replays``: what was sent and what came of it, and sending it again."""
+"""``/v1/attempts``: what was sent and what came of it, and sending it again."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from connectors.activity.matching import selects
-from connectors.activity.model import Progress
 from connectors.activity.recent import Recent
 from connectors.activity.store import Activity
 from livehook.api import bodies, openapi
@@ -22,7 +20,6 @@ from schemas.attempts import Attempt
 from schemas.errors import FieldError
 from schemas.reader import Reader
 from schemas.records import decode_attempt
-from schemas.times import rfc3339
 
 
 class Attempts:
@@ -38,7 +35,6 @@ class Attempts:
         router.add_api_route("/v1/attempts/resend", self.resend_many, methods=["POST"], status_code=202, **openapi.RESEND_MANY)
         router.add_api_route("/v1/attempts/{id}", self.get, methods=["GET"], **openapi.GET_ATTEMPT)
         router.add_api_route("/v1/attempts/{id}/resend", self.resend, methods=["POST"], status_code=202, **openapi.RESEND)
-        router.add_api_route("/v1/replays/{id}", self.get_replay, methods=["GET"], **openapi.GET_REPLAY)
         return router
 
     async def list(self, request: Request) -> Response:
@@ -78,14 +74,6 @@ class Attempts:
         resent = await self._resends.many(filters, only=only, dry_run=dry_run)
         return _resent(resent, 200 if dry_run else 202)
 
-    async def get_replay(self, request: Request) -> Response:
-        """How far a resend is."""
-        id_ = request.path_params["id"]
-        progress = await asyncio.to_thread(self._activity.progress, id_)
-        if progress is None:
-            raise not_found(f"the replay {id_:.60}")
-        return bodies.json_response(progress_json(progress))
-
     async def _found(self, request: Request) -> Attempt:
         """Raises Problem: not-found."""
         id_ = request.path_params["id"]
@@ -98,20 +86,6 @@ class Attempts:
         """The number to go on with; of another process, or an earlier life of this one: from now on."""
         token, _, number = cursor.partition(".")
         return int(number) if token == self._recent.token and number.isdecimal() else self._recent.end
-
-
-def progress_json(progress: Progress) -> dict[str, Any]:
-    """The answer of ``GET /v1/replays/{id}``. Source: docs/reference/http-api.md."""
-    resend, is_done = progress.resend, progress.finished >= progress.resend.deliveries
-    return {
-        "id": resend.id,
-        "webhook": resend.webhook,
-        "state": "done" if is_done else "running",
-        "deliveries": resend.deliveries,
-        "delivered": progress.delivered,
-        "startedAt": rfc3339(resend.started_us),
-        "endedAt": rfc3339(progress.ended_us) if is_done and progress.ended_us is not None else None,
-    }
 
 
 def _page(attempts: Sequence[Attempt], cursor: str | None) -> Response:

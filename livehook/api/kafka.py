@@ -75,6 +75,18 @@ class KafkaLogs:
         """First and end offset of each partition; those that are not there are left out."""
         return await self._groups.ends(partitions)
 
+    async def offsets_at(self, partitions: Sequence[tuple[str, int]], us: int) -> dict[tuple[str, int], int]:
+        """In each partition the first offset that was written at that time or later (µs since 1970), or its end."""
+        ms = -(-us // 1_000)  # Kafka knows milliseconds: one that holds the time, and may begin before it, does not count
+        ends = await self.ends(partitions)  # before: what is written meanwhile is later
+        found = await asyncio.to_thread(admin.offsets_at, self._config, partitions, ms, timeout_s=ADMIN_S_MAX)
+        return {place: found.get(place, end) for place, (_, end) in ends.items()}
+
+    async def commits(self, group: str, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, str]]:
+        """See :class:`livehook.api.ports.Commits`."""
+        found = await asyncio.to_thread(admin.committed_offsets, self._config, group, partitions, timeout_s=ADMIN_S_MAX)
+        return {place: (committed.offset, committed.metadata) for place, committed in found.items()}
+
     async def read(self, topic: str, partition: int, start: int, end: int) -> AsyncIterator[Sequence[LogRecord]]:
         """What stands from ``start`` to before ``end``, in batches."""
         batches = read_partition(self._config, topic, partition, start, end, stall_s=READ_S_MAX)

@@ -140,7 +140,28 @@ LIST_ATTEMPTS = _listed(_endpoint(_ITEMS, "invalid", "unavailable"), _ATTEMPT_FI
 GET_ATTEMPT = _endpoint(_OBJECT, "not-found", "unavailable")
 RESEND = _endpoint(_RESENT, "not-found", "conflict", *_BODY, *_WRITE, body=_filters({"only": _FLAG}), status=202)
 RESEND_MANY = _endpoint(_RESENT, *_BODY, *_WRITE, body=_filters(_ATTEMPT_FILTERS, only=_FLAG, dryRun=_FLAG), status=202)
+_PLACE = {
+    "type": "object",
+    "description": "one of these",
+    "properties": {
+        "offset": {"type": ["integer", "string"], "description": "partition:offset where the lane has several"},
+        "time": {"type": "string", "format": "date-time"},
+        "txnId": {"type": "integer"},
+        "beginning": {"const": True},
+    },
+    "additionalProperties": False,
+}
+_REPLAY = {
+    "type": "object",
+    "required": ["from"],
+    "properties": {
+        "from": _PLACE, "until": _PLACE, "query": _STRING, "ids": {"type": "array", "items": _ID}, "failed": _FLAG, "dryRun": _FLAG
+    },
+    "additionalProperties": False,
+}  # fmt: skip
+REPLAY = _endpoint(_RESENT, "not-found", "conflict", *_BODY, *_WRITE, body=_REPLAY, status=202)
 GET_REPLAY = _endpoint(_OBJECT, "not-found", "unavailable")
+CANCEL_REPLAY = _endpoint(_OBJECT, "not-found", "conflict", *_WRITE)
 LIST_LETTERS = _listed(_endpoint(_ITEMS, "invalid", "unavailable"), _LETTER_FILTERS | _PAGING)
 GET_LETTER = _endpoint(_OBJECT, "not-found", "unavailable")
 DELETE_LETTER = _endpoint(None, "not-found", *_WRITE)

@@ -71,8 +71,20 @@ class Logs(Protocol):
         """First and end offset of each partition; those that are not there are left out."""
         ...
 
+    async def offsets_at(self, partitions: Sequence[tuple[str, int]], us: int) -> dict[tuple[str, int], int]:
+        """In each partition the first offset that was written at that time or later (µs since 1970), or its end."""
+        ...
+
     def read(self, topic: str, partition: int, start: int, end: int) -> AsyncIterator[Sequence[LogRecord]]:
         """What stands from ``start`` to before ``end``, in batches."""
+        ...
+
+
+class Commits(Protocol):
+    """How far groups are. Raises KafkaUnavailable, KafkaRefused."""
+
+    async def commits(self, group: str, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, str]]:
+        """The committed offsets, each with the text beside it; partitions without one are left out."""
         ...
 
 

@@ -94,7 +94,7 @@ class Register:
         Raises:  whatever ``decide`` raises; Problem: conflict.
                  KafkaUnavailable, KafkaRefused, TimeoutError: whether it was written is unknown.
         """
-        async with self._changing(name):
+        async with self.changing(name):
             registry = self._view.registry
             present, newest = registry.webhook(name), registry.newest(name)
             wanted = decide(present)
@@ -128,7 +128,7 @@ class Register:
 
     async def rotate_secret(self, name: str, secret: str | None, overlap_s: int) -> Webhook:
         """Sign with a new secret, and for ``overlap_s`` with the present ones too. Raises as :meth:`write`; Problem: conflict."""
-        async with self._changing(name):
+        async with self.changing(name):
             current = self.get(name).current
             now_us = self._now_us()
             secret = secret or self._new_secret(current.spec.signing)
@@ -147,10 +147,12 @@ class Register:
 
     async def delete(self, name: str) -> None:
         """End a webhook and drop its lane. Raises as :meth:`write`; Problem: not-found."""
-        async with self._changing(name):
+        async with self.changing(name):
             current = self.get(name).current
             newest = self._view.registry.newest(name) or current
             await self._publish(revisions.deleted(newest, self._now_us()))
+            gone = [replay.key.encode() for replay in self._view.registry.replays(current)]
+            await self._producer.send([Record(self._topics.webhooks.name, key, None, partition=0) for key in gone])
             await self._admin.delete(self._topics.lane(name).name)
 
     async def finish(self) -> None:
@@ -189,7 +191,7 @@ class Register:
         return Record(self._topics.webhooks.name, revision.key.encode(), encode_revision(revision))
 
     @asynccontextmanager
-    async def _changing(self, name: str) -> AsyncIterator[None]:
+    async def changing(self, name: str) -> AsyncIterator[None]:
         """Nobody else here changes the webhook meanwhile, and what another API process has written is known."""
         lock = self._locks.get(name)
         if lock is None:

@@ -14,6 +14,8 @@ from livehook.api.lane_copies import LaneCopies
 from livehook.api.ports import LogRecord
 from livehook.api.redrive import Redrives
 from livehook.api.register import Register
+from livehook.api.replay_records import ReplayRecords
+from livehook.api.replaying import Replaying
 from livehook.api.resend import Resends
 from livehook.checks import check_identity, check_query
 from schemas.attempts import Attempt, Exchanged, Outcome
@@ -35,6 +37,8 @@ class FakeKafka:
 
     is_down:     nothing is acknowledged.
     fail_after:  so many sends go well, the next ones do not; None: all do.
+    removed:     how many of a partition's first records retention has taken. written_us: when a record was written.
+    committed:   offset and metadata of a lane's partition, as sinks commit them.
     calls:       what was done, in order: the topic of each record, and each topic made or deleted.
     """
 
@@ -49,6 +53,9 @@ class FakeKafka:
         self.history = FakeHistory()
         self.is_down = False
         self.fail_after: int | None = None
+        self.removed: dict[tuple[str, int], int] = {}
+        self.written_us: dict[tuple[str, int, int], int] = {}
+        self.committed: dict[tuple[str, int], tuple[int, str]] = {}
         self._names: set[str] = set()
 
     async def send(self, records: Sequence[Record]) -> list[int]:
@@ -78,7 +85,19 @@ class FakeKafka:
     async def ends(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
         """See :class:`livehook.api.ports.Logs`; a lane is there once it was made."""
         there = [place for place in partitions if place in self.log or place[0] in self.lanes or place[0] == self.topics.mutations.name]
-        return {place: (0, len(self.log.get(place, []))) for place in there}
+        return {place: (self.removed.get(place, 0), len(self.log.get(place, []))) for place in there}
+
+    async def offsets_at(self, partitions: Sequence[tuple[str, int]], us: int) -> dict[tuple[str, int], int]:
+        """See :class:`livehook.api.ports.Logs`; a record was written at NOW_US unless ``written_us`` says otherwise."""
+        found = {}
+        for place in partitions:
+            times = [self.written_us.get((*place, offset), NOW_US) for offset in range(len(self.log.get(place, [])))]
+            found[place] = next((offset for offset, at in enumerate(times) if at >= us), len(times))
+        return found
+
+    async def commits(self, group: str, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, str]]:
+        """See :class:`livehook.api.ports.Commits`."""
+        return {place: self.committed[place] for place in partitions if place in self.committed}
 
     async def read(self, topic: str, partition: int, start: int, end: int) -> AsyncIterator[Sequence[LogRecord]]:
         """See :class:`livehook.api.ports.Logs`."""
@@ -190,6 +209,9 @@ def fake_services(kafka: FakeKafka, *, allow_private: bool = True, is_loopback: 
         "copies": copies,
         "now_us": lambda: next(ticks),
     }
+    timed: dict[str, Any] = {"topics": kafka.topics, "register": register, "now_us": shared["now_us"]}
+    records = ReplayRecords(**timed, producer=kafka, view=kafka)
+    replaying = Replaying(**timed, records=records, logs=kafka, commits=kafka, new_id=lambda: f"rpl_{next(replays)}")
     return Services(
         producer=kafka,
         mutations=kafka.topics.mutations.name,
@@ -200,6 +222,7 @@ def fake_services(kafka: FakeKafka, *, allow_private: bool = True, is_loopback: 
         resends=Resends(**shared, new_id=lambda: f"rpl_{next(replays)}"),
         redrives=Redrives(**shared, logs=kafka, new_token=lambda: f"token-{next(replays)}"),
         history=kafka.history,
+        replaying=replaying,
         test_call=fake_test_call,
         checks=Checks(check_query, lambda host, port: None, check_identity, allow_private=allow_private),
         health={"kafka": lambda: "the broker does not answer" if kafka.is_down else "ok"},

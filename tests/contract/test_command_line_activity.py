@@ -11,6 +11,7 @@ import pytest
 from livehook import cli, health
 from livehook.api.app import create_app
 from livehook.api.testing import FakeKafka, fake_services
+from livehook.commands.replay import place_of
 from schemas.attempts import Outcome
 from schemas.changes import Change
 from schemas.deliveries import Delivery, Match
@@ -169,3 +170,56 @@ def test_dead_letters_redrive_and_discard(run, kafka):
     assert (1, f"{lost} discarded\n", "the dead letter 9-9 is not there\n") == run("dead-letters", "discard", lost, "9-9")
     assert [] == json.loads(run("dead-letters", "list", "--output", "json")[1])["items"]
     assert 2 == run("dead-letters", "discard")[0]
+
+
+class TestReplay:
+    """``livehook replay``."""
+
+    @pytest.fixture(autouse=True)
+    def _deliveries(self, kafka, run):
+        for number in range(5):
+            delivered(kafka, number)
+
+    def test_it_counts_first_and_goes_back_when_told_to(self, run):
+        """--yes answers the question that a terminal would be asked."""
+        assert (0, "3 deliveries of adults, from offset 2 until offset 5\n", "") == run("replay", "adults", "--from", "2", "--dry-run")
+        code, said, error = run("replay", "adults", "--from", "2", "--yes")
+        assert (0, "3 deliveries of adults, from offset 2 until offset 5: sent again as rpl_1\n", "") == (code, said, error)
+        assert (0, "rpl_1 is cancelled: 0 of 3 were delivered\n", "") == run("replay", "--cancel", "rpl_1")
+
+    @pytest.mark.parametrize("begin", ["beginning", "0", "0:0", "txn:1", "2026-01-01T00:00:00Z"])
+    def test_a_place_can_be_named_in_every_form(self, run, begin):
+        """An offset, a time, how long ago, a txnId."""
+        code, said, error = run("replay", "adults", "--from", begin, "--dry-run", "--output", "json")
+        assert (0, {"offset": 0}) == (code, json.loads(said or "{}").get("from")), error
+
+    def test_a_place_may_be_told_as_how_long_ago(self):
+        """As for --since of other commands."""
+        assert place_of("--from", "1d")["time"] < place_of("--from", "1h")["time"]
+
+    def test_without_a_terminal_it_does_not_ask(self, run):
+        """Wrong use, and it says how many there would be."""
+        code, _, error = run("replay", "adults", "--from", "2")
+        assert (2, True) == (code, "3 deliveries" in error and "--yes" in error)
+
+    def test_wrong_input_says_what_would_be_right(self, run):
+        """From the command line and from the API alike."""
+        for arguments, part in (
+            (["adults"], "--from"),
+            (["adults", "--from", "txn:x"], "txn: and a number"),
+            (["adults", "--from", "9"], "must be 0 to 4"),
+            (["adults", "--from", "yesterday"], "RFC 3339"),
+        ):
+            code, _, error = run("replay", *arguments)
+            assert (2, True) == (code, part in error), error
+
+    def test_nothing_to_send_is_no_error(self, run, kafka):
+        """A webhook that has not delivered anything yet."""
+        run("webhook", "create", "quiet", "--collection", "people", "--url", HOOK)
+        assert (0, "0 deliveries of quiet, from offset 0 until offset 0\n", "") == run("replay", "quiet", "--from", "beginning")
+
+
+def delivered(kafka, number):
+    """A delivery in the lane of adults."""
+    change = Change("people", f"d{number}", 100 + number, 1, None, b"{}", Origin(0, 0, number), 1)
+    append(kafka, TOPICS.lane("adults").name, change.key.encode(), encode_delivery(Delivery("whk_1", 1, Match.CREATE, change)))

@@ -82,6 +82,10 @@ def run(seed: int) -> World:
             world.poison.pop()
         if rng.random() < 0.005:
             compact(world)
+        if rng.random() < 0.006:
+            world.rewind(rng.choice(("one", "two")))
+        if rng.random() < 0.005 and (running := [one for one in world.rewinds if one.is_running]):
+            world.cancel(rng.choice(running))
     for steps in putting.values():
         if steps is not None:
             list(steps)
@@ -114,6 +118,7 @@ def drain(world: World, processes: list[Process]) -> None:
         done = all(len(log.records) <= world.commits["mutations", p] for p, log in enumerate(world.mutations))
         done &= all(len(log.records) <= world.commits["changes", p] for p, log in enumerate(world.changes))
         done &= all(world.lane_commits.get(name, (0, ""))[0] >= len(log.records) for name, log in world.lanes.items())
+        done &= all(world.jumped(name) for name in world.jumps)
         done &= not any(lane.parking.documents for lane in world.owned.values())
         if done:
             return
@@ -158,9 +163,19 @@ def test_nothing_is_lost_and_first_arrivals_are_in_order(seed):
         assert by_document(wanted.get(name, [])) == by_document(first.get(name, [])), "\n".join(world.trace)
 
 
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + COUNT // 3 + 1))
+def test_a_rewind_sends_all_that_stood_in_the_lane(seed):
+    """From its place to where the lane ended, whatever crashes and whatever else is asked for, unless it is cancelled."""
+    world = run(seed)
+    for rewind in world.rewinds:
+        if rewind.is_running:
+            again = {found[1:] for found in world.settled[rewind.settled :] if found[0] == rewind.name}
+            assert world.sent(rewind) <= again, "\n".join(world.trace)
+
+
 def test_the_world_is_not_idle():
     """A simulation without deliveries, crashes or repeats would show nothing."""
-    worlds = [run(seed) for seed in range(1, 20)]
+    worlds = [run(seed) for seed in range(1, 50)]
     arrivals = [arrival for world in worlds for arrival in world.arrivals]
     assert len(arrivals) > 200
     assert len({arrival.webhook_id for arrival in arrivals}) < len(arrivals)
@@ -168,4 +183,6 @@ def test_the_world_is_not_idle():
     assert sum(world.dead for world in worlds) > 5
     assert sum(len(places) for world in worlds for places in world.parked.values()) > 50
     assert any(None in log.records for world in worlds for log in world.changes)
+    assert sum(len(world.sent(rewind)) for world in worlds for rewind in world.rewinds if rewind.is_running) > 200
+    assert sum(not rewind.is_running for world in worlds for rewind in world.rewinds) > 5
     assert msgspec.json.encode(Origin(0, 0, 0))

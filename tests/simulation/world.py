@@ -17,7 +17,8 @@ import msgspec
 from connectors.webhook.calls import Failure, Response
 from connectors.webhook.health import Health, Policy, Turn
 from connectors.webhook.lanes import AHEAD, Held, Lane
-from connectors.webhook.offsets import Start, decode
+from connectors.webhook.offsets import Entry, Offsets, Seen, Start, decode
+from connectors.webhook.ownership import Jump
 from connectors.webhook.parking import where
 from connectors.webhook.retry import DeadLetter, Delivered, Disable, RetryAt, Returned, Schedule
 from schemas.attempts import ErrorCode
@@ -51,6 +52,17 @@ POLICY = Policy(Schedule((0.0, 3.0, 20.0, 50.0), 0.2), 1e9)
 
 class Died(Exception):
     """A process ends itself: what it saw is not safe to go on with."""
+
+
+@dataclass
+class Rewind:
+    """One that was asked for: where the lane had come to, and how much was settled by then."""
+
+    name: str
+    jump: Jump
+    reached: int
+    settled: int
+    is_running: bool = True
 
 
 class MemoryDocuments:
@@ -134,6 +146,9 @@ class World:
         self.settled: list[tuple[str, str, int, str]] = []  # delivered or dead-lettered
         self.turns: list[Turn] = []
         self.dead = 0
+        self.jumps: dict[str, list[Jump]] = defaultdict(list)
+        self.rewinds: list[Rewind] = []
+        self.number = 0
 
     # --- what users do
 
@@ -157,6 +172,40 @@ class World:
         final = msgspec.structs.replace(pending, since=since)
         self.webhooks.append(final.key.encode(), encode_revision(final))
         self.trace.append(f"webhook {name}/{revision} {query} since {since}")
+
+    def rewind(self, name: str) -> None:
+        """Ask for one, from anywhere in the lane."""
+        end = len(self.lanes[name].records)
+        self.number += 1
+        jump = Jump(number=self.number, replay=f"rpl_{self.number}", is_forward=False, to=(self.rng.randint(0, end),), until=(end,))
+        running = [one.reached for one in self.rewinds if one.name == name and one.is_running]
+        reached = max([self.lane_commits.get(name, (0, ""))[0], *running])
+        self.rewinds.append(Rewind(name, jump, reached, len(self.settled)))
+        self.jumps[name].append(jump)
+
+    def cancel(self, rewind: Rewind) -> None:
+        """End it; only the last one leads on."""
+        rewind.is_running = False
+        self.jumps[rewind.name].remove(rewind.jump)
+        if not any(one.is_running for one in self.rewinds if one.name == rewind.name):
+            self.number += 1
+            forward = Jump(number=self.number, replay=rewind.jump.replay, is_forward=True, to=(rewind.reached,), until=())
+            self.jumps[rewind.name].append(forward)
+
+    def jumped(self, name: str) -> bool:
+        """Whether every jump of a lane was carried out."""
+        offset, metadata = self.lane_commits.get(name, (0, ""))
+        return all(metadata and decode(offset, metadata, name).rewind >= jump.number for jump in self.jumps[name])
+
+    def sent(self, rewind: Rewind) -> set[tuple[str, int, str]]:
+        """What a rewind goes over, without repeats: key, version, match."""
+        [begin], [until] = rewind.jump.to, rewind.jump.until
+        offsets, found = Offsets(Start(begin)), set()
+        for at, _, value, _ in self.read(self.lanes[rewind.name], begin, until - begin):
+            delivery = decode_delivery(value)
+            if offsets.read(Entry(at, delivery.change.origin)) is Seen.NEW:
+                found.add((delivery.change.key, delivery.change.version, delivery.match.value))
+        return found
 
     # --- the documents agent
 
@@ -260,13 +309,16 @@ class World:
         log = self.lanes[name]
         offset, metadata = self.lane_commits.get(name, (0, None))
         start = Start() if metadata is None else decode(offset, metadata, name)
+        jumps = tuple(self.jumps[name])
+        for jump in jumps:
+            start = jump.moves(0, start) if jump.number > start.rewind else start
         lane = Lane({0: start}, uid=name, concurrency=6, origin_partitions=self.partitions, bytes_max=5_000, parked_max=20)
         if generation == self.generations[name]:
             self.owned[name] = lane
         lane.restore(record for record in self.parked[name].values() if record is not None)
         health = Health(self.rng)
         position = start.offset
-        while True:
+        while jumps == tuple(self.jumps[name]) or generation != self.generations[name]:
             self.now_s += self.rng.choice([0.2, 1.0, 20.0])
             now, is_owner = self.now_s, generation == self.generations[name]
             for at, key, value, _ in self.read(log, position, 0 if lane.full(0) else self.rng.randint(0, 4)):

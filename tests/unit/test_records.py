@@ -15,6 +15,7 @@ from schemas.mutations import Mark, Method, Mutation
 from schemas.notices import Notice, NoticeKind
 from schemas.parked import Down, Parked
 from schemas.positions import Origin
+from schemas.replays import Replay, ReplayState, Selected, encode_replay
 from schemas.webhooks import Installation, Secret, State, Trigger, WebhookRevision, WebhookSince, WebhookSpec, WebhookStatus
 
 CHANGE = Change(
@@ -59,6 +60,13 @@ EXAMPLES: dict[str, tuple[Any, Any, Any]] = {
     "pending_revision": (records.encode_revision, records.decode_webhooks, WebhookRevision("uid", "adults", 5, 10, SPEC, [], 1, 2)),
     "since": (records.encode_since, records.decode_webhooks, WebhookSince("adults", 5, Origin(1, 3, 2**40))),
     "status": (records.encode_status, records.decode_webhooks, WebhookStatus("uid", "adults", 9, State.DISABLED, "410", 3)),
+    "replay": (
+        encode_replay,
+        records.decode_webhooks,
+        Replay(
+            "rpl_1", "adults", "uid", 7, (3, 2**40), (9, 9), (9, 9), (4, 5), 12, 3, ReplayState.CANCELLED, 4, 8, Selected("a == 1", ("1",))
+        ),
+    ),
     "installation": (records.encode_installation, records.decode_webhooks, Installation(1, "a", "b")),
     "notice": (records.encode_notice, records.decode_activity, NOTICE),
     "parked": (records.encode_parked, records.decode_parked, Parked("uid", 3, 2**40, b"people/\xff", 4, 1_790_000_000_000_000)),

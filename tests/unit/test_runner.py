@@ -17,7 +17,7 @@ from connectors.webhook.calls import Failure, Request, Response
 from connectors.webhook.lease import Lease, uptime_s
 from connectors.webhook.metrics import SinkMetrics
 from connectors.webhook.offsets import Start, decode
-from connectors.webhook.ownership import KnownLane, LaneRecord, Taken
+from connectors.webhook.ownership import Jump, KnownLane, LaneRecord, Taken
 from connectors.webhook.parked import Bodies, Troubles
 from connectors.webhook.rates import Share
 from connectors.webhook.runner import LaneRunner
@@ -615,3 +615,43 @@ async def test_a_slow_document_with_more_behind_it_than_the_window_holds_up_nobo
     for _ in range(40):
         await world.answer(200)
     assert [str(version) for version in range(2, 40)] == [dict(call.headers)["livehook-version"] for call in world.calls[2:40]]
+
+
+def rewound(until: int = 3) -> KnownLane:
+    """The lane of webhook one, after a rewind to its beginning."""
+    return KnownLane("one", "uid", TOPIC, 1, (Jump(number=7, replay="rpl_1", is_forward=False, to=(0,), until=(until,)),))
+
+
+async def test_what_a_rewind_sends_again_says_so(world):
+    """In its header and its attempt, with the webhook-id of the first time; what came into the lane later does not."""
+    first = world.runner()
+    await read(first, record(0, "a"))
+    again = LaneRunner(Taken(rewound(until=1), {0: Start(rewind=7, moved=True)}), webhook(), world.shared)
+    again.restore(NO_TROUBLES)
+    await read(again, record(0, "a"), record(1, "b"))
+    headers = [dict(call.headers) for call in world.calls]
+    assert [None, "rpl_1", None] == [one.get("livehook-replay") for one in headers]
+    assert headers[0]["webhook-id"] == headers[1]["webhook-id"]
+    await world.answer(200, 200, 200)
+    assert [None, "rpl_1", None] == [decode_attempt(one.value or b"").replay for one in world.attempts]
+
+
+async def test_a_rewind_is_committed_before_anything_is_delivered(world):
+    """Its number goes into the next commit, so that a restart does not carry it out again."""
+    runner = LaneRunner(Taken(rewound(), {0: Start(rewind=7, moved=True)}), webhook(), world.shared)
+    [commit] = runner.commits()
+    assert (0, 7) == (commit.offset, decode(0, commit.metadata, "uid").rewind)
+    assert [] == world.runner().commits()
+
+
+async def test_what_is_parked_is_sent_when_a_rewind_comes_to_it(world):
+    """Its wait is over, its attempts are forgotten; what is parked below the place stays as it is."""
+    due_us = int((world.now + 1_000) * 1_000_000)
+    parked = Troubles((Parked("uid", 0, 1, b"c/a", 4, due_us), Parked("uid", 0, 5, b"c/b", 4, due_us)))
+    world.log = {offset: record(offset, "b" if offset == 5 else "x") for offset in range(4, 6)}
+    runner = LaneRunner(Taken(rewound(9), {0: Start(4, rewind=7, moved=True)}), webhook(), world.shared)
+    runner.restore(parked)
+    await read(runner, record(4, "x"), record(5, "b"))
+    await world.settle()
+    assert [("x", "1"), ("b", "1")] == world.asked()
+    assert "rpl_1" == dict(world.calls[1].headers)["livehook-replay"]

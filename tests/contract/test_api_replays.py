@@ -1,0 +1,241 @@
+"""Replays as docs/reference/http-api.md has them. On a fake Kafka and a real SQLite."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from connectors.webhook.offsets import Start, encode
+from livehook.api.app import create_app
+from livehook.api.testing import NOW_US, FakeKafka, fake_services
+from schemas.changes import Change
+from schemas.deliveries import Delivery, Match
+from schemas.positions import Origin
+from schemas.records import encode_delivery
+from schemas.replays import ReplayState
+from schemas.times import rfc3339
+from schemas.topics import Record, Topics
+
+TOPICS = Topics(partitions=4)
+LANE = TOPICS.lane("adults").name
+PLACE = LANE, 0
+PATH = "/v1/webhooks/adults/replay"
+MINUTE_US = 60_000_000
+
+
+class Home:
+    """The webhook ``adults`` on a fake Kafka, and an API on it. Delivery n has txnId 100 + 10 n and came 60 - n minutes ago."""
+
+    def __init__(self, kafka: FakeKafka, client: httpx.AsyncClient) -> None:
+        self.kafka, self.client = kafka, client
+        self.services = fake_services(kafka)
+
+    def deliver(self, count: int, *, uid: str = "whk_1", origin: int | None = None, replay: str | None = None) -> None:
+        for _ in range(count):
+            number = len(self.kafka.log.get(PLACE, []))
+            change = Change(
+                "people", f"d{number % 3}", 100 + 10 * number, 1, None, b"{}", Origin(0, 0, number if origin is None else origin), 1
+            )
+            made = Delivery(uid, 1, Match.CREATE, change, replay=replay)
+            self.kafka.written_us[*PLACE, number] = NOW_US - 60 * MINUTE_US + number * MINUTE_US
+            self.kafka._append(Record(LANE, change.key.encode(), encode_delivery(made), partition=0))
+
+    def commits(self, offset: int, number: int = 0) -> None:
+        self.kafka.committed[PLACE] = offset, encode("whk_1", Start(offset, rewind=number))
+
+    async def ask(self, **body):
+        return await self.client.post(PATH, json={name.rstrip("_"): value for name, value in body.items()})
+
+    async def asked(self, **body):
+        answer = await self.ask(**body)
+        assert answer.status_code in (200, 202), answer.text
+        return answer.json()
+
+    async def refused(self, **body):
+        """Field and message of what is wrong."""
+        answer = await self.ask(**body)
+        problem = answer.json()
+        assert (422, "invalid") == (answer.status_code, problem["code"]), problem
+        return {error["field"]: error["message"] for error in problem["errors"]}
+
+    async def replay(self, id_):
+        return (await self.client.get(f"/v1/replays/{id_}")).json()
+
+    def on_record(self):
+        webhook = self.kafka.registry.webhook("adults")
+        assert webhook is not None
+        return self.kafka.registry.replays(webhook.current)
+
+
+@pytest.fixture
+async def home(tmp_path):
+    kafka = FakeKafka(TOPICS, tmp_path / "log.sqlite3")
+    services = fake_services(kafka)
+    transport = httpx.ASGITransport(create_app(services), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
+        await client.put("/v1/webhooks/adults", json={"collection": "people", "url": "https://example.com/hook"})
+        found = Home(kafka, client)
+        found.services = services
+        services.replaying.start()
+        yield found
+        await services.replaying.stop()
+    kafka.fed.activity.close()
+
+
+class TestFrom:
+    """Where a replay begins."""
+
+    @pytest.mark.parametrize(
+        ("begin", "offset"),
+        [
+            ({"beginning": True}, 0),
+            ({"offset": 4}, 4),
+            ({"offset": "4"}, 4),
+            ({"offset": 9}, 9),
+            ({"txnId": 140}, 4),
+            ({"txnId": 141}, 5),
+            ({"txnId": 1}, 0),
+            ({"time": rfc3339(NOW_US - 56 * MINUTE_US)}, 4),
+            ({"time": rfc3339(NOW_US - 56 * MINUTE_US + 1)}, 5),
+            ({"time": "1999-12-31T23:59:59+01:00"}, 0),
+        ],
+    )
+    async def test_every_form_names_the_first_delivery_at_or_after_it(self, home, begin, offset):
+        """And the answer names the offset that it comes to."""
+        home.deliver(10)
+        expected = {"id": None, "deliveries": 10 - offset, "from": {"offset": offset}, "until": {"offset": 10}}
+        assert expected == await home.asked(from_=begin, dryRun=True)
+
+    @pytest.mark.parametrize(
+        ("begin", "field", "part"),
+        [
+            (None, "from", "is missing"),
+            ({}, "from", "none of them"),
+            ({"offset": 1, "txnId": 100}, "from", "has offset and txnId"),
+            ({"offset": 10}, "from.offset", "must be 2 to 9"),
+            ({"offset": 1}, "from.offset", "must be 2 to 9"),
+            ({"offset": -1}, "from.offset", "a whole number"),
+            ({"offset": "0:x"}, "from.offset", "a whole number"),
+            ({"offset": "1:4"}, "from.offset", "names partition 1"),
+            ({"txnId": 119}, "from.txnId", "the lane begins at 120"),
+            ({"txnId": 191}, "from.txnId", "the last one is 190"),
+            ({"txnId": "x"}, "from.txnId", "must be a txnId"),
+            ({"time": rfc3339(NOW_US + MINUTE_US)}, "from.time", "in the future"),
+            ({"time": "yesterday"}, "from.time", "RFC 3339"),
+            ({"beginning": False}, "from.beginning", "must be true"),
+            ({"ofset": 3}, "from.ofset", "did you mean offset?"),
+        ],
+    )
+    async def test_what_is_outside_is_refused(self, home, begin, field, part):
+        """With the field, and what would be right."""
+        home.deliver(10)
+        home.kafka.removed[PLACE] = 2
+        errors = await home.refused(**({} if begin is None else {"from_": begin}))
+        assert part in errors[field], errors
+        assert [] == home.on_record()
+
+    async def test_an_empty_lane_has_nothing_to_replay(self, home):
+        """From its beginning that is no error; an offset of it is."""
+        expected = {"id": None, "deliveries": 0, "from": {"offset": 0}, "until": {"offset": 0}}
+        assert expected == await home.asked(from_={"beginning": True})
+        assert {"from.offset": "is 0, and the lane is empty"} == await home.refused(from_={"offset": 0})
+
+    async def test_the_count_is_what_the_lane_would_send(self, home):
+        """Neither repeats of another writer, nor what an earlier webhook of the name has left, nor what cannot be read."""
+        home.deliver(3)
+        home.deliver(1, uid="whk_0")
+        home.deliver(2, origin=1)
+        home.kafka._append(Record(LANE, b"people/a", b"?", partition=0))
+        home.deliver(1, origin=1, replay="rpl_9")
+        assert 4 == (await home.asked(from_={"beginning": True}, dryRun=True))["deliveries"]
+
+    async def test_an_unknown_webhook_is_not_there(self, home):
+        """404, before anything is looked at."""
+        answer = await home.client.post("/v1/webhooks/nobody/replay", json={"from": {"beginning": True}})
+        assert (404, "the webhook nobody is not there") == (answer.status_code, answer.json()["detail"])
+
+
+class TestRewind:
+    """A replay with nothing but ``from``."""
+
+    async def test_it_is_on_record_when_it_is_answered(self, home):
+        """With the place that the lane had come to, and nothing of a dry run."""
+        home.deliver(10)
+        home.commits(7)
+        await home.asked(from_={"offset": 4}, dryRun=True)
+        answer = await home.asked(from_={"offset": 4})
+        [replay] = home.on_record()
+        assert {"id": replay.id, "deliveries": 6, "from": {"offset": 4}, "until": {"offset": 10}} == answer
+        assert ((4,), (10,), (7,)) == (replay.begin, replay.until, replay.committed)
+
+    async def test_its_progress_is_that_of_the_lane(self, home):
+        """Nothing while no sink has taken it up, whatever is committed; done once the lane is where it ended."""
+        home.deliver(10)
+        home.commits(10)
+        id_ = (await home.asked(from_={"offset": 4}))["id"]
+        [replay] = home.on_record()
+        for offset, number, delivered in ((10, 0, 0), (6, replay.number, 2), (9, replay.number + 5, 5)):
+            home.commits(offset, number)
+            found = await home.replay(id_)
+            assert ("running", 6, delivered, None) == (found["state"], found["deliveries"], found["delivered"], found["endedAt"])
+
+    async def test_it_is_done_for_good(self, home):
+        """Also when the lane goes back again later."""
+        home.deliver(10)
+        id_ = (await home.asked(from_={"offset": 4}))["id"]
+        home.commits(10, home.on_record()[0].number)
+        await home.services.replaying.look()
+        assert ReplayState.DONE is home.on_record()[0].state
+        home.commits(4, home.on_record()[0].number + 1)
+        found = await home.replay(id_)
+        assert ("done", 6, True) == (found["state"], found["delivered"], found["endedAt"] is not None)
+        assert 409 == (await home.client.delete(f"/v1/replays/{id_}")).status_code
+
+    async def test_a_cancelled_one_has_a_number_of_its_own(self, home):
+        """For the sinks it is another jump, after all others; cancelling again changes nothing."""
+        home.deliver(10)
+        id_ = (await home.asked(from_={"offset": 4}))["id"]
+        answers = [await home.client.delete(f"/v1/replays/{id_}") for _ in range(2)]
+        assert [200, 200] == [answer.status_code for answer in answers]
+        assert ("cancelled", answers[0].json()["endedAt"]) == (answers[1].json()["state"], answers[1].json()["endedAt"])
+        [replay] = home.on_record()
+        assert replay.cancelled > replay.number
+
+    async def test_of_several_only_the_last_cancel_leads_on(self, home):
+        """Until then the lane still has to go through what the others asked for; then it goes on where it was before the first."""
+        home.deliver(10)
+        home.commits(9)
+        first = (await home.asked(from_={"offset": 4}))["id"]
+        home.commits(5)
+        second = (await home.asked(from_={"offset": 3}))["id"]
+        for id_ in (first, second):
+            await home.client.delete(f"/v1/replays/{id_}")
+        assert [(0, (9,)), (True, (9,))] == [(one.cancelled and one.cancelled > one.number, one.committed) for one in home.on_record()]
+
+    async def test_nobody_knows_a_replay_that_never_was(self, home):
+        """404, for reading and for ending it."""
+        assert 404 == (await home.client.get("/v1/replays/rpl_x")).status_code
+        assert 404 == (await home.client.delete("/v1/replays/rpl_x")).status_code
+
+    async def test_a_deleted_webhook_takes_its_replays_along(self, home):
+        """A webhook of its name later does not go back because of them."""
+        home.deliver(10)
+        id_ = (await home.asked(from_={"offset": 4}))["id"]
+        await home.client.delete("/v1/webhooks/adults")
+        assert 404 == (await home.client.get(f"/v1/replays/{id_}")).status_code
+
+    async def test_old_ones_are_forgotten(self, home, monkeypatch):
+        """So many that the topic of webhooks stays small; never one that is running."""
+        monkeypatch.setattr("livehook.api.replay_records.KEPT_MAX", 3)
+        home.deliver(10)
+        for number in range(6):
+            id_ = (await home.asked(from_={"offset": number}))["id"]
+            if number:
+                await home.client.delete(f"/v1/replays/{id_}")
+        assert [0, 4, 5] == [replay.begin[0] for replay in home.on_record()]
+
+    async def test_nothing_is_answered_before_kafka_has_it(self, home):
+        """503: whether it has begun is unknown."""
+        home.deliver(10)
+        home.kafka.fail_after = 0
+        assert 503 == (await home.ask(from_={"offset": 4})).status_code
