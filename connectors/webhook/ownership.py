@@ -45,12 +45,15 @@ class Jump(msgspec.Struct, frozen=True, kw_only=True):
         deliveries are in order, and what another writer repeated is at most sent once more.
         """
         to = self.to[partition]
-        if self.is_forward and to > start.offset:
-            finished = frozenset(offset for offset in start.finished if offset >= to)
-            return Start(to, finished, start.vector, self.number, moved=True)
-        if not self.is_forward and to < start.offset:
+        if self.is_forward:
+            place = max(to, start.offset)
+            finished = frozenset(offset for offset in start.finished if offset >= place)
+        elif to > start.offset:  # the lane has not come to it; what is finished beyond it is sent again all the same
+            place = start.offset
+            finished = frozenset(offset for offset in start.finished if offset < to)
+        else:
             return Start(to, rewind=self.number, moved=True)
-        return msgspec.structs.replace(start, rewind=self.number, moved=True)
+        return Start(place, finished, start.vector, self.number, moved=True)
 
 
 class KnownLane(msgspec.Struct, frozen=True):

@@ -110,8 +110,9 @@ def test_jumps_that_nobody_has_carried_out_yet_add_up():
 
 
 def test_a_rewind_jumps_over_nothing():
-    """A lane that has not come to its begin yet goes on where it is, with what it knows."""
-    assert msgspec.structs.replace(DONE, rewind=3, moved=True) == jumped(DONE, back(3, 60))
+    """A lane that has not come to its begin yet goes on where it is; what was finished beyond the begin is sent again."""
+    assert Start(50, frozenset({52}), DONE.vector, 3, moved=True) == jumped(DONE, back(3, 60))
+    assert Start(50, rewind=3, moved=True) == jumped(DONE, back(3, 50))
 
 
 def test_a_cancelled_rewind_goes_on_where_the_lane_was():
