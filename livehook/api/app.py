@@ -81,7 +81,7 @@ def _describe(app: FastAPI) -> None:
     def described() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = generate()
-            document.setdefault("components", {}).setdefault("schemas", {}).update(openapi.components())
+            openapi.complete(document)
             app.openapi_schema = document
         return app.openapi_schema
 

@@ -6,6 +6,7 @@ The bodies are read by hand (they are checked more strictly than a framework wou
 
 from __future__ import annotations
 
+import re
 from html import escape
 from typing import Any
 
@@ -42,8 +43,24 @@ _PROBLEM = {
 _ID = {"oneOf": [{"type": "string"}, {"type": "object"}]}
 _DOCUMENT = {"type": "object", "properties": {"_id": _ID}, "additionalProperties": True}
 _ACCEPTED = {"type": "object", "properties": {"accepted": {"type": "integer"}, "ids": {"type": "array", "items": _ID}}}
-_WEBHOOK = {"$ref": "#/components/schemas/WebhookSpec"}
 _OBJECT = {"type": "object"}
+_WANTED = {"$ref": "#/components/schemas/WebhookSpec"}
+_TIME = {"type": "string", "format": "date-time"}
+_WEBHOOK = {
+    "allOf": [
+        _WANTED,
+        {
+            "type": "object",
+            "properties": {
+                "secret": {"type": "string", "description": "**** but in the answer that made it"},
+                "publicKey": {"type": "string", "description": "with signing v1a"},
+                "reason": {"type": ["string", "null"], "description": "of disabled"},
+                "createdAt": _TIME,
+                "updatedAt": _TIME,
+            },
+        },
+    ]
+}
 
 
 def _endpoint(
@@ -51,15 +68,17 @@ def _endpoint(
     *codes: str,
     body: dict[str, Any] | None = None,
     types: tuple[str, ...] = ("application/json",),
-    status: int = 200,
+    status: int | tuple[int, ...] = 200,
+    body_required: bool = True,
 ) -> dict[str, Any]:
     """The keyword arguments of ``add_api_route`` that describe an endpoint: answer, problems, body."""
-    described = {code: {"application/json": {"schema": answer}} for code in [status] if answer is not None}
+    statuses = (status,) if isinstance(status, int) else status
+    described = {code: {"application/json": {"schema": answer}} for code in statuses if answer is not None}
     responses: dict[int | str, dict[str, Any]] = {code: {"content": content, "description": "done"} for code, content in described.items()}
     for code in codes:
         number, title = CODES[code]
         responses[number] = {"content": {MEDIA_TYPE: {"schema": _PROBLEM}}, "description": f"`{code}`: {title.lower()}"}
-    extra = {} if body is None else {"requestBody": {"required": True, "content": {kind: {"schema": body} for kind in types}}}
+    extra = {} if body is None else {"requestBody": {"required": body_required, "content": {kind: {"schema": body} for kind in types}}}
     return {"responses": responses, "openapi_extra": extra, "response_model": None}
 
 
@@ -74,12 +93,17 @@ PUT_DOCUMENT = _endpoint(_ACCEPTED, *_BODY, *_WRITE, body=_DOCUMENT, status=202)
 DELETE_DOCUMENT = _endpoint(_ACCEPTED, "invalid", *_WRITE, status=202)
 
 _PAGE = {"type": "object", "properties": {"items": {"type": "array", "items": _WEBHOOK}, "nextCursor": {"type": ["string", "null"]}}}
-LIST_WEBHOOKS = _endpoint(_PAGE, "invalid")
 GET_WEBHOOK = _endpoint(_WEBHOOK, "not-found")
-PUT_WEBHOOK = _endpoint(_WEBHOOK, *_BODY, *_WRITE, body=_WEBHOOK)
+PUT_WEBHOOK = _endpoint(_WEBHOOK, *_BODY, *_WRITE, body=_WANTED, status=(200, 201))
 PATCH_WEBHOOK = _endpoint(_WEBHOOK, "not-found", *_BODY, *_WRITE, body=_OBJECT, types=_JSON_PATCH)
 DELETE_WEBHOOK = _endpoint(None, "not-found", *_WRITE)
-TEST_WEBHOOK = _endpoint(_OBJECT, "not-found", *_BODY, body={"type": "object", "properties": {"doc": _DOCUMENT, "old": _DOCUMENT}})
+TEST_WEBHOOK = _endpoint(
+    _OBJECT,
+    "not-found",
+    *_BODY,
+    body={"type": "object", "properties": {"doc": _DOCUMENT, "old": _DOCUMENT}},
+    body_required=False,
+)
 PAUSE_WEBHOOK = _endpoint(_WEBHOOK, "not-found", *_WRITE)
 RESUME_WEBHOOK = PAUSE_WEBHOOK
 ROTATE_SECRET = _endpoint(
@@ -89,6 +113,7 @@ ROTATE_SECRET = _endpoint(
     *_BODY,
     *_WRITE,
     body={"type": "object", "properties": {"secret": {"type": "string"}, "overlapSeconds": {"type": "integer", "default": 86_400}}},
+    body_required=False,
 )
 CHECK_QUERY = _endpoint(
     {"type": "object", "properties": {"valid": {"const": True}, "result": {"type": ["boolean", "null"]}}},
@@ -136,10 +161,11 @@ _REDRIVEN = {
         "nextCursor": {"type": ["string", "null"]},
     },
 }
+LIST_WEBHOOKS = _listed(_endpoint(_PAGE, "invalid"), _PAGING)
 LIST_ATTEMPTS = _listed(_endpoint(_ITEMS, "invalid", "unavailable"), _ATTEMPT_FILTERS | _PAGING | _FOLLOW)
 GET_ATTEMPT = _endpoint(_OBJECT, "not-found", "unavailable")
-RESEND = _endpoint(_RESENT, "not-found", "conflict", *_BODY, *_WRITE, body=_filters({"only": _FLAG}), status=202)
-RESEND_MANY = _endpoint(_RESENT, *_BODY, *_WRITE, body=_filters(_ATTEMPT_FILTERS, only=_FLAG, dryRun=_FLAG), status=202)
+RESEND = _endpoint(_RESENT, "not-found", "conflict", *_BODY, *_WRITE, body=_filters({"only": _FLAG}), status=202, body_required=False)
+RESEND_MANY = _endpoint(_RESENT, *_BODY, *_WRITE, body=_filters(_ATTEMPT_FILTERS, only=_FLAG, dryRun=_FLAG), status=(200, 202))
 _PLACE = {
     "type": "object",
     "description": "one of these",
@@ -159,7 +185,7 @@ _REPLAY = {
     },
     "additionalProperties": False,
 }  # fmt: skip
-REPLAY = _endpoint(_RESENT, "not-found", "conflict", *_BODY, *_WRITE, body=_REPLAY, status=202)
+REPLAY = _endpoint(_RESENT, "not-found", "conflict", *_BODY, *_WRITE, body=_REPLAY, status=(200, 202))
 GET_REPLAY = _endpoint(_OBJECT, "not-found", "unavailable")
 CANCEL_REPLAY = _endpoint(_OBJECT, "not-found", "conflict", *_WRITE)
 LIST_LETTERS = _listed(_endpoint(_ITEMS, "invalid", "unavailable"), _LETTER_FILTERS | _PAGING)
@@ -203,25 +229,40 @@ DRY_RUN_QUERY = _endpoint(
         },
     },
 )
-LIST_LANES = _endpoint({"type": "object", "properties": {"items": {"type": "array", "items": _OBJECT}}}, "unavailable")
+LIST_LANES = _listed(_endpoint(_ITEMS, "invalid", "unavailable"), _PAGING)
 STATUS = _endpoint(_OBJECT, "unavailable")
 
 
-def components() -> dict[str, Any]:
-    """The schemas that endpoints refer to."""
-    _, found = msgspec.json.schema_components([WebhookSpec], ref_template="#/components/schemas/{name}")
-    return found
+def complete(document: dict[str, Any]) -> None:
+    """Add what FastAPI cannot know, as every endpoint takes the bare request: schemas, the parameters of paths, the token."""
+    _, schemas = msgspec.json.schema_components([WebhookSpec], ref_template="#/components/schemas/{name}")
+    schemas["WebhookSpec"]["required"] = ["url"]  # the path has the name
+    schemas["WebhookSpec"]["properties"]["secret"] = {"type": ["string", "null"]}
+    schemas["WebhookSpec"]["properties"]["collection"] = {"type": "string", "description": "instead of collections"}
+    document.setdefault("components", {}).setdefault("schemas", {}).update(schemas)
+    document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer", "description": "where API_TOKEN is set"}}
+    document["security"] = [{}, {"token": []}]
+    for path, methods in document["paths"].items():
+        named = [{"name": name, "in": "path", "required": True, "schema": _STRING} for name in re.findall(r"{(\w+)}", path)]
+        for endpoint in methods.values():
+            if named:
+                endpoint["parameters"] = named + endpoint.get("parameters", [])
 
 
 def page(document: dict[str, Any]) -> str:
     """``/docs``: every endpoint of an OpenAPI document, as plain HTML."""
     rows = [
         f"<h2><code>{escape(method.upper())} {escape(path)}</code></h2><p>{escape(endpoint.get('summary', ''))}. "
-        f"{escape(endpoint.get('description', ''))}</p>{_body(endpoint)}{_answers(endpoint)}"
+        f"{escape(endpoint.get('description', ''))}</p>{_parameters(endpoint)}{_body(endpoint)}{_answers(endpoint)}"
         for path, methods in document["paths"].items()
         for method, endpoint in methods.items()
     ]
     return _HTML.format(title=escape(f"{document['info']['title']} {document['info']['version']}"), rows="\n".join(rows))
+
+
+def _parameters(endpoint: dict[str, Any]) -> str:
+    names = [parameter["name"] for parameter in endpoint.get("parameters", []) if parameter["in"] == "query"]
+    return f"<p>Query: <code>{escape(', '.join(names))}</code></p>" if names else ""
 
 
 def _body(endpoint: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from livehook.api import bodies, openapi
-from livehook.api.parameters import limit
+from livehook.api.parameters import page
 from livehook.api.ports import Overview
 
 
@@ -18,7 +18,7 @@ def router(overview: Overview) -> APIRouter:
 
     async def list_lanes(request: Request) -> Response:
         """How far each lane is, and what it is doing, by webhook and partition."""
-        size, after = limit(request), request.query_params.get("cursor", "")
+        size, after = page(request)
         following = [lane for lane in await overview.lanes() if _place(lane) > after]
         next_cursor = _place(following[size - 1]) if len(following) > size else None
         return bodies.json_response({"items": following[:size], "nextCursor": next_cursor})

@@ -35,6 +35,18 @@ def limit(request: Request) -> int:
     return int(text)
 
 
+def page(request: Request) -> tuple[int, str]:
+    """
+    Of a list without filters: how many items it may have, and the cursor, empty at the beginning.
+
+    Raises:  Problem: invalid.
+    """
+    for name in request.query_params:
+        if name not in ("limit", "cursor"):  # a filter that was misspelt or is not there must not answer everything
+            raise invalid_field(name[:60], "is no parameter here: there are limit and cursor")
+    return limit(request), request.query_params.get("cursor", "")
+
+
 def flag(request: Request, name: str) -> bool:
     """
     A query parameter that is true or false.

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from livehook.api import bodies, openapi
 from livehook.api.differences import differences
-from livehook.api.parameters import flag, limit, name_in_path
+from livehook.api.parameters import flag, name_in_path, page
 from livehook.api.ports import TestCall
 from livehook.api.problems import Problem, invalid, invalid_field
 from livehook.api.register import Register, Written
@@ -55,10 +55,10 @@ class Webhooks:
 
     async def list(self, request: Request) -> Response:
         """The webhooks, by name."""
-        size = limit(request)
-        page = self._register.page(request.query_params.get("cursor", ""), size)
-        next_cursor = page[-1].current.name if len(page) == size else None
-        return bodies.json_response({"items": list(map(webhook_json, page)), "nextCursor": next_cursor})
+        size, after = page(request)
+        found = self._register.page(after, size + 1)
+        next_cursor = found[size - 1].current.name if len(found) > size else None
+        return bodies.json_response({"items": list(map(webhook_json, found[:size])), "nextCursor": next_cursor})
 
     async def get(self, request: Request) -> Response:
         """One webhook."""

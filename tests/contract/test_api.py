@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 
 import httpx
 import pytest
@@ -556,13 +557,22 @@ class TestWebhooks:
             await api.put(f"/v1/webhooks/{name}", json=WEBHOOK)
         first = (await api.get("/v1/webhooks?limit=2")).json()
         second = (await api.get(f"/v1/webhooks?limit=2&cursor={first['nextCursor']}")).json()
+        whole = (await api.get("/v1/webhooks?limit=3")).json()
 
         assert (["a", "b"], ["c"], None) == (
             [one["name"] for one in first["items"]],
             [one["name"] for one in second["items"]],
             second["nextCursor"],
         )
+        assert whole["nextCursor"] is None
         assert {"****"} == {one["secret"] for one in first["items"]}
+
+    @pytest.mark.parametrize("path", ["/v1/webhooks", "/v1/lanes"])
+    async def test_an_unknown_parameter_is_invalid(self, api, path):
+        """A filter that is not there must not answer everything."""
+        answer = await api.get(path, params={"state": "paused"})
+
+        assert ["state"] == [error["field"] for error in problem(answer, 422, "invalid")["errors"]]
 
     @pytest.mark.parametrize("limit", ["0", "1001", "-1", "x", "٣"])
     async def test_a_wrong_limit_is_invalid(self, api, limit):
@@ -789,7 +799,11 @@ class TestEverywhere:
 
         assert {"post"} == document["paths"]["/v1/collections/{collection}/documents"].keys()
         assert {"get", "put", "patch", "delete"} == document["paths"]["/v1/webhooks/{name}"].keys()
+        assert {"200", "201"} < document["paths"]["/v1/webhooks/{name}"]["put"]["responses"].keys()
         assert "WebhookSpec" in document["components"]["schemas"]
+        for path, method, endpoint in [(path, *one) for path, methods in document["paths"].items() for one in methods.items()]:
+            named = [one["name"] for one in endpoint.get("parameters", []) if one["in"] == "path"]
+            assert named == re.findall(r"{(\w+)}", path), f"{method} {path}: OpenAPI wants every parameter of the path described"
         assert all(path in page for path in document["paths"])
         assert "<script" not in page
         assert "http://" not in page.replace("http://127.0.0.1", "")
