@@ -40,5 +40,7 @@ def moment_us(text: Any, now_us: int) -> int:
         return now_us - int(seconds(text) * 1_000_000)
     try:
         return parse_rfc3339(text)
-    except (TypeError, ValueError):
-        raise ValueError(f"is {text!r:.60}, must be a duration such as 24h, or a time such as 2026-01-31T12:00:00Z") from None
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(
+            f"is {text!r:.60}, must be a time with an offset (RFC 3339), such as 2026-01-31T12:00:00Z, or how long ago, such as 24h"
+        ) from None

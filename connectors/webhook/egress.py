@@ -8,6 +8,7 @@ Source: the IANA registries of special-purpose addresses (RFC 6890); docs/howto/
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 from collections.abc import Iterator, Sequence
@@ -155,11 +156,11 @@ def literal_address(host: str) -> Address | None:
 
     Args:  host: without brackets; the zone of an IPv6 address is kept.
     """
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        pass
-    try:
-        return ipaddress.IPv4Address(socket.inet_aton(host))
-    except (OSError, ValueError):
-        return None
+    for read in (ipaddress.ip_address, _inet_aton):
+        with contextlib.suppress(OSError, ValueError):  # not in this spelling
+            return read(host)
+    return None
+
+
+def _inet_aton(host: str) -> Address:
+    return ipaddress.IPv4Address(socket.inet_aton(host))

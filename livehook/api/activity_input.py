@@ -9,11 +9,10 @@ from typing import Any
 
 from connectors.activity.model import FAILED, AttemptFilters, LetterFilters
 from schemas.attempts import Outcome
-from schemas.durations import BadDuration, seconds
 from schemas.errors import FieldError, Invalid, Reason
 from schemas.keys import BadKey, split_key
 from schemas.reader import Reader, as_text, one_of, shown
-from schemas.times import parse_rfc3339
+from schemas.times import moment_us
 from schemas.webhook_validation import check_name
 
 Q_CHARS_MAX = 200
@@ -92,20 +91,7 @@ def _reason(value: Any) -> str:
 
 
 def _moment(now_us: int) -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        text = as_text(value)
-        try:
-            return now_us - int(seconds(text) * 1_000_000)
-        except BadDuration:
-            pass
-        try:
-            return parse_rfc3339(text)
-        except (ValueError, OverflowError):
-            raise ValueError(
-                f"is {shown(text)}, must be a time with an offset (RFC 3339), such as 2026-01-31T12:00:00Z, or how long ago, such as 1h"
-            ) from None
-
-    return check
+    return lambda value: moment_us(value, now_us)
 
 
 def _document(value: Any) -> str:
