@@ -33,8 +33,8 @@ class Resent(msgspec.Struct, frozen=True):
 
     id: str | None
     deliveries: int
-    begin: Mapping[str, str]
-    until: Mapping[str, str]
+    begin: Mapping[str, str | int]
+    until: Mapping[str, str | int]
 
 
 class _Asked(msgspec.Struct):
@@ -140,13 +140,14 @@ class Resends:
 
     def _range(
         self, lanes: Mapping[Lane, _Asked], done: Mapping[Lane, Appended], attempts: Sequence[Attempt], now_us: int
-    ) -> tuple[Mapping[str, str], Mapping[str, str]]:
-        """Offsets where it is all in one lane, else times."""
+    ) -> tuple[Mapping[str, str | int], Mapping[str, str | int]]:
+        """Offsets where it is all in one lane, as of a replay, else times."""
         if len(done) == 1:
             [(lane, appended)] = done.items()
-            several = lanes[lane].webhook.current.spec.delivery.partitions > 1
-            prefix = f"{lane[1]}:" if several else ""
-            return {"offset": f"{prefix}{appended.first}"}, {"offset": f"{prefix}{appended.until}"}
+            first = appended.until if appended.first is None else appended.first
+            if lanes[lane].webhook.current.spec.delivery.partitions > 1:
+                return {"offset": f"{lane[1]}:{first}"}, {"offset": f"{lane[1]}:{appended.until}"}
+            return {"offset": first}, {"offset": appended.until}
         first_us = min((attempt.started_us for attempt in attempts), default=now_us)
         return {"time": rfc3339(first_us)}, {"time": rfc3339(now_us)}
 

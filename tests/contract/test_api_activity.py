@@ -185,7 +185,7 @@ class TestResend:
         answer = await home.post(f"/v1/attempts/{tried[1].id}/resend")
 
         assert 202 == answer.status_code
-        assert {"id": "rpl_1", "deliveries": 2, "from": {"offset": "1"}, "until": {"offset": "4"}} == answer.json()
+        assert {"id": "rpl_1", "deliveries": 2, "from": {"offset": 1}, "until": {"offset": 4}} == answer.json()
         assert [("a", 2, "rpl_1"), ("a", 3, "rpl_1")] == home.copies()
 
     async def test_a_copy_has_the_same_webhook_id(self, home):
