@@ -38,7 +38,7 @@ class ProblemAnswer(Exit):
 def text_of(problem: Mapping[str, Any]) -> str:
     """A problem for people: a line for each wrong field, else its detail."""
     errors = problem.get("errors") or []
-    lines = [f"{error.get('field', '')} {_place(error)}{error.get('message', '')}".strip() for error in errors]
+    lines = [f"{str(error.get('field', '')).removesuffix('.')} {_place(error)}{error.get('message', '')}".strip() for error in errors]
     return "\n".join([f"{problem.get('title', 'the API answered an error')}:", *lines]) if lines else str(problem.get("detail") or problem)
 
 

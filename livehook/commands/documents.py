@@ -19,6 +19,7 @@ from schemas import strict_json
 
 BATCH_DOCUMENTS = 10_000
 BATCH_BYTES = 16 * 1024 * 1024
+PLACE = re.compile(r"(?:(?<=[\s\"])|^)\[(\d+)\](?=[. ])", re.MULTILINE)  # of a document: what an error begins with
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 
@@ -125,7 +126,7 @@ def _send(client: Client, collection: str, batch: Sequence[bytes], start: int) -
         if not start:
             raise
         # The API counts from the beginning of the batch, the user from that of the input.
-        message = re.sub(r"(?<=\[)\d+(?=\]\.)", lambda found: str(int(found[0]) + start), str(problem))
+        message = PLACE.sub(lambda found: f"[{int(found[1]) + start}]", str(problem))
         problem.args = (f"{message}\n{start} documents before that batch were accepted",)
         raise
     return list(answer["ids"])

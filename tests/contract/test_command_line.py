@@ -139,6 +139,14 @@ class TestPut:
         assert "[10003]._id is 5, must be a string or an object" in err
         assert "10000 documents before" in err
 
+    def test_a_document_that_is_wrong_as_a_whole_is_named_by_its_place(self, run):
+        """As text and as JSON, in the detail too; the place is that of the input, not of the request that carried it."""
+        _, _, text = run("put", "people", "-", stdin='{"a":1}\n5')
+        _, _, structured = run("put", "people", "-", "--output", "json", stdin='{"a":1}\n' * 10_001 + "5")
+
+        assert "[1] must be an object" in text
+        assert "[10001] must be an object" == json.loads(structured.splitlines()[0])["detail"]
+
     def test_a_document_is_removed(self, run):
         """An object id is JSON."""
         assert (0, '{"accepted":1,"ids":["a/b"]}\n', "") == run("remove", "people", "a/b", "--output", "json")
