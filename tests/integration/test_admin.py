@@ -156,7 +156,6 @@ def test_a_groups_commits_are_read_with_their_metadata(kafka, one, topic_prefix)
     consumer.close()
     expected = {(one, 1): Committed(42, "so far")}
     assert expected == committed_offsets(kafka.config, group, [(one, 0), (one, 1)], timeout_s=TIMEOUT_S)
-    assert expected == committed_offsets(kafka.config, group, timeout_s=TIMEOUT_S)
     assert {} == committed_offsets(kafka.config, group, [], timeout_s=TIMEOUT_S)
     assert {} == committed_offsets(kafka.config, f"{topic_prefix}nobody", [(one, 0)], timeout_s=TIMEOUT_S)
 
