@@ -143,7 +143,9 @@ class ApiRole:
         logs = KafkaLogs(self._config)
         shared: dict[str, Any] = {"topics": self._topics, "register": self._register, "now_us": now_us}
         records = ReplayRecords(**shared, producer=self._producer, view=self._fold)
-        return Replaying(**shared, records=records, logs=logs, commits=logs, new_id=new_replay_id)
+        return Replaying(
+            **shared, records=records, activity=self._activity, producer=self._producer, logs=logs, commits=logs, new_id=new_replay_id
+        )
 
     def _services(self, address: str) -> Services:
         overview = LaneView(topics=self._topics, registry=self._fold.registry, groups=KafkaGroups(self._config), client=self._http)

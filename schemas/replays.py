@@ -45,7 +45,8 @@ class Replay(msgspec.Struct, frozen=True):
     number:      grows from replay to replay of a webhook. cancelled: such a number too, for the step forward of a cancelled rewind; 0: it
                  makes none.
     begin:       for each partition of the lane, the first offset. until: the one after the last.
-    end:         the lane's end when it was asked for. committed: how far the lane had come then, rewinds under way left out.
+    end:         the lane's end when it was asked for. committed: of a rewind, how far the lane had come then, other rewinds left
+                 out; of a selection, the lane's end once all copies are in it, empty before.
     deliveries:  how many there are.
     selected:    None: a rewind.
     """

@@ -124,6 +124,10 @@ def letter(place: Position) -> Statement:
     return Statement(sql, (place.partition, place.offset))
 
 
+UNDELIVERED = """
+SELECT delivery_id FROM attempts WHERE webhook = ? AND rank < ? GROUP BY delivery_id
+HAVING max(rank) > max(CASE WHEN outcome = 'delivered' THEN rank ELSE -1 END)
+"""
 PROGRESS = """
 SELECT count(DISTINCT delivery_id), count(DISTINCT CASE WHEN outcome = 'delivered' THEN delivery_id END), max(ended_us)
 FROM attempts WHERE replay = ? AND outcome <> 'retry'

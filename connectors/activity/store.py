@@ -26,7 +26,7 @@ from connectors.activity.model import (
     Progress,
 )
 from connectors.activity.ranks import HOUR_US, PLACES, first_rank, rank_of, started_us
-from connectors.activity.statements import LETTER_BYTES_SHOWN, PROGRESS, AttemptQuery, letter, letters
+from connectors.activity.statements import LETTER_BYTES_SHOWN, PROGRESS, UNDELIVERED, AttemptQuery, letter, letters
 from schemas.attempts import Attempt
 from schemas.dead_letters import Claim
 from schemas.positions import Position
@@ -137,6 +137,16 @@ class Activity:
                 return None
             [(finished, delivered, ended_us)] = session.rows(PROGRESS, (id_,))
         return Progress(Resend(*found[0]), finished, delivered, ended_us)
+
+    def undelivered(self, webhook: str, before_us: int) -> set[str]:
+        """The ``webhook-id`` of each delivery whose newest attempt before that time (µs since 1970) was not answered with 2xx."""
+        with self._database.reading() as session:
+            return {row[0] for row in session.rows(UNDELIVERED, (webhook, first_rank(before_us)))}
+
+    def replayed(self, id_: str) -> int:
+        """How many deliveries of a replay were delivered."""
+        with self._database.reading() as session:
+            return int(session.rows(PROGRESS, (id_,))[0][1])
 
     def letters(self, filters: LetterFilters, *, limit: int, beyond: Position | None = None, oldest_first: bool = False) -> LetterPage:
         """At most ``limit`` dead letters, with the start of their values. beyond: the last one of the page before."""

@@ -141,14 +141,12 @@ def group_client_ids(config: KafkaConfig, group: str, *, timeout_s: float) -> li
     return [member.client_id for member in description.members]
 
 
-def committed_offsets(
-    config: KafkaConfig, group: str, partitions: Iterable[Partition], *, timeout_s: float
-) -> dict[Partition, Committed]:
+def committed_offsets(config: KafkaConfig, group: str, partitions: Iterable[Partition], *, timeout_s: float) -> dict[Partition, Committed]:
     """
     What the group has committed for these partitions; those without a commit are left out.
 
-    Asked by a consumer that joins nothing. librdkafka's admin client (2.12 to 2.16) ends the process when a coordinator answers that it is not
-    ready, as after a broker's restart: it looks for the consumer that is to find another one, and an admin client has none.
+    Asked by a consumer that joins nothing. librdkafka's admin client (2.16) ends the process when a coordinator answers that it is not
+    ready, as after a broker's restart: it turns to the consumer that is to find another one, and an admin client has none.
     """
     wanted = [TopicPartition(topic, partition) for topic, partition in partitions]
     if not wanted:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from schemas.keys import BadKey, id_text
-from schemas.reader import Reader, as_text, not_available, one_of, shown
+from schemas.reader import Reader, as_text, one_of, shown
 from schemas.replays import Selected
 from schemas.times import parse_rfc3339, rfc3339
 
@@ -71,9 +71,8 @@ def asked_of(data: Any, now_us: int) -> tuple[Asked, Reader]:
     selected = _selected(reader)
     dry_run = reader.truth("dryRun")
     reader.end()
-    for name in ("until", "query", "ids", "failed"):
-        if name in reader:
-            reader.refuse(name, not_available("a replay of some deliveries; leave it out to go back with all"))
+    if selected is None and until is not None:
+        selected = Selected()
     return Asked(begin, until, selected, dry_run), reader
 
 

@@ -53,6 +53,10 @@ class Places:
             raise Problem("conflict", f"the lane {lane.name} is not there: the webhook is being made or deleted, try again")
         return Kept(lane.name, tuple(found[place][0] for place in places), tuple(found[place][1] for place in places))
 
+    async def ends(self, place: Place) -> tuple[int, int]:
+        """First and end offset of a lane's partition; nothing, if it is not there any more."""
+        return (await self._logs.ends([place])).get(place, (0, 0))
+
     async def begin(self, moment: Moment, kept: Kept) -> tuple[int, ...]:
         """
         The first offset of each partition, from ``moment`` on.

@@ -60,10 +60,17 @@ class ReplayRecords:
             if present is None or present.state is not ReplayState.RUNNING:
                 return present or replay
             is_last = not any(_is_rewinding(one) for one in known if one.id != replay.id)
-            number = self._number(known) if state is ReplayState.CANCELLED and is_last else 0
+            number = self._number(known) if state is ReplayState.CANCELLED and is_last and present.selected is None else 0
             ended = msgspec.structs.replace(present, state=state, cancelled=number, ended_us=self._now_us())
             await self._write([ended])
             return ended
+
+    async def copied(self, replay: Replay, end: tuple[int, ...]) -> None:
+        """All copies of a selection are in the lane, which now ends there."""
+        async with self._register.changing(replay.webhook):
+            present = self._view.registry.replay(replay.id)
+            if present is not None and present.state is ReplayState.RUNNING:
+                await self._write([msgspec.structs.replace(present, committed=end)])
 
     def _number(self, known: Iterable[Replay]) -> int:
         """Above all others of the webhook, also of those that are forgotten: hence a time."""
@@ -82,5 +89,7 @@ def _is_rewinding(replay: Replay) -> bool:
 
 def _beyond(replay: Replay, known: Iterable[Replay]) -> Replay:
     """Of several rewinds under way each goes on, when it is cancelled, where the lane was before the first one."""
+    if replay.selected is not None:
+        return replay
     places = [replay.committed, *(one.committed for one in known if _is_rewinding(one))]
     return msgspec.structs.replace(replay, committed=tuple(map(max, zip(*places, strict=True))))

@@ -1,6 +1,6 @@
 """
-Replays from being asked for to their end. A rewind is a record of ``webhooks``, which the sink that holds the lane carries out;
-whether it has is seen from the commits of the lane. Called by replays.py.
+Replays from being asked for to their end. Each is a record of ``webhooks``. A rewind is carried out by the sink that holds the lane; that
+it has been is seen from the lane's commits. A selection is copied by us, see selecting.py. Called by replays.py.
 
 Whatever a crash cuts off is taken up again by :meth:`Replaying.start`. Source: docs/explanation/replay.md.
 """
@@ -13,21 +13,25 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from connectors.activity.model import ActivityUnavailable
+from connectors.activity.store import Activity
 from connectors.kafka.errors import KafkaRefused, KafkaUnavailable
 from connectors.webhook.offsets import BadMetadata, decode
-from livehook.api.ports import Commits, Logs
+from livehook.api.ports import Commits, Logs, Producer
 from livehook.api.problems import Problem
 from livehook.api.register import Register
 from livehook.api.replay_input import Asked
-from livehook.api.replay_places import Kept, Places
+from livehook.api.replay_places import Kept, Place, Places
 from livehook.api.replay_records import ReplayRecords
+from livehook.api.selecting import Copying, Selection
 from schemas.registry import Webhook
-from schemas.replays import Replay, ReplayState
+from schemas.replays import Replay, ReplayState, Selected
 from schemas.topics import Topics, TopicSpec
 
 logger = logging.getLogger(__name__)
 
 WATCH_EVERY_S = 1.0
+COPYING_MAX = 4  # selections at a time
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -56,13 +60,18 @@ class Replaying:
         topics: Topics,
         register: Register,
         records: ReplayRecords,
+        activity: Activity,
+        producer: Producer,
         logs: Logs,
         commits: Commits,
         new_id: Callable[[], str],
         now_us: Callable[[], int],
     ) -> None:
         self._topics, self._register, self._records, self._commits = topics, register, records, commits
+        self._activity = activity
         self._places = Places(logs)
+        self._copying = Copying(self._places, producer, self._finished)
+        self._copies: dict[str, asyncio.Task[None]] = {}
         self._new_id, self._now_us = new_id, now_us
         self._watching: asyncio.Task[None] | None = None
 
@@ -72,9 +81,11 @@ class Replaying:
 
     async def stop(self) -> None:
         """What is running goes on in the sinks, and is looked after again after the next start."""
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait({self._watching})
+        tasks = {*self._copies.values()} | ({self._watching} if self._watching is not None else set())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     async def ask(self, name: str, asked: Asked) -> tuple[Replay | None, Found]:
         """
@@ -86,17 +97,23 @@ class Replaying:
         kept = await self._places.kept(self._lane(webhook))
         begin = await self._places.begin(asked.begin, kept)
         until = await self._places.until(asked.until, kept, begin)
-        found = Found(begin, until, await self._count(kept, begin, until, webhook.current.uid))
+        asked_us = self._now_us()
+        selection = None if asked.selected is None else await self._selection(webhook, asked.selected, asked_us)
+        found = Found(begin, until, await self._count(kept, begin, until, webhook.current.uid, selection))
         if asked.dry_run or not found.deliveries:
             return None, found
-        committed = await self._committed(webhook)
+        committed = await self._committed(webhook) if selection is None else []
         resume = tuple(0 if commit is None else commit[0] for commit in committed)
 
         def make(number: int) -> Replay:
             uid, count = webhook.current.uid, found.deliveries
-            return Replay(self._new_id(), name, uid, number, begin, until, kept.end, resume, count, self._now_us())
+            made = Replay(self._new_id(), name, uid, number, begin, until, kept.end, resume, count, asked_us)
+            return msgspec.structs.replace(made, selected=asked.selected)
 
-        return await self._records.begin(webhook, make), found
+        replay = await self._records.begin(webhook, make)
+        if selection is not None:
+            self._begin_copies(replay)
+        return replay, found
 
     def get(self, id_: str) -> Replay | None:
         """A replay of a webhook that is there."""
@@ -117,15 +134,53 @@ class Replaying:
         """How far it is. Raises KafkaUnavailable."""
         if replay.state is ReplayState.DONE:
             return Progress(replay.deliveries, is_over=True)
-        webhook = self._register.get(replay.webhook)
-        return rewound(replay, await self._committed(webhook))
+        committed = await self._committed(self._register.get(replay.webhook))
+        if replay.selected is None:
+            return rewound(replay, committed)
+        delivered = await asyncio.to_thread(self._activity.replayed, replay.id)
+        places = [-1 if commit is None else commit[0] for commit in committed]
+        is_over = bool(replay.committed) and all(place >= end for place, end in zip(places, replay.committed, strict=True))
+        return Progress(min(delivered, replay.deliveries), is_over=is_over)
 
-    async def _count(self, kept: Kept, begin: Sequence[int], until: Sequence[int], uid: str) -> int:
+    async def _count(self, kept: Kept, begin: Sequence[int], until: Sequence[int], uid: str, selection: Selection | None) -> int:
         count = 0
         for place, first, end in zip(kept.places, begin, until, strict=True):
             async for deliveries in self._places.deliveries(place, first, end, uid):
-                count += len(deliveries)
+                count += len(deliveries) if selection is None else sum(selection.wants(delivery) for _, delivery in deliveries)
         return count
+
+    async def _selection(self, webhook: Webhook, selected: Selected, asked_us: int) -> Selection:
+        """The same whenever it is made: what has failed since does not count."""
+        failed: set[str] = set()
+        if selected.failed:
+            failed = await asyncio.to_thread(self._activity.undelivered, webhook.current.name, asked_us)
+        return Selection(selected, failed)
+
+    def _begin_copies(self, replay: Replay) -> None:
+        """Unless somebody does so already, or there is too much to do for now: then it is begun later."""
+        if replay.id not in self._copies and len(self._copies) < COPYING_MAX:
+            task = self._copies[replay.id] = asyncio.create_task(self._copy(replay), name=f"copies of {replay.id}")
+            task.add_done_callback(lambda _: self._copies.pop(replay.id))
+
+    async def _copy(self, replay: Replay) -> None:
+        def is_running() -> bool:
+            present = self._records.get(replay.id)
+            return present is not None and present.state is ReplayState.RUNNING
+
+        try:
+            webhook = self._register.get(replay.webhook)
+            lane = self._lane(webhook)
+            selection = await self._selection(webhook, replay.selected or Selected(), replay.started_us)
+            await self._copying.copy(lane.name, replay, selection, is_running=is_running)
+            if is_running():
+                await self._records.copied(replay, (await self._places.kept(lane)).end)
+        except (KafkaUnavailable, KafkaRefused, ActivityUnavailable, TimeoutError, Problem) as error:
+            logger.warning("the copies of replay %s are cut off, and gone on with in a moment: %s", replay.id, error)
+
+    async def _finished(self, place: Place) -> int:
+        """Up to where a partition of a lane is finished."""
+        offset, _ = (await self._commits.commits(self._topics.group_sink, [place])).get(place, (0, ""))
+        return offset
 
     async def _committed(self, webhook: Webhook) -> list[tuple[int, int] | None]:
         """For each partition of the lane the committed offset, and the number of the last jump; None: nothing is, of this webhook."""
@@ -148,10 +203,13 @@ class Replaying:
         for replay in self._records.running():
             try:
                 await self._look_after(replay)
-            except (KafkaUnavailable, KafkaRefused, TimeoutError, Problem) as error:
+            except (KafkaUnavailable, KafkaRefused, ActivityUnavailable, TimeoutError, Problem) as error:
                 logger.info("how far the replay %s is, is not known: %s", replay.id, error)
 
     async def _look_after(self, replay: Replay) -> None:
+        if replay.selected is not None and not replay.committed:
+            self._begin_copies(replay)
+            return
         progress = await self.progress(replay)
         if progress.is_over:
             await self._records.end(replay, ReplayState.DONE)

@@ -211,7 +211,8 @@ def fake_services(kafka: FakeKafka, *, allow_private: bool = True, is_loopback: 
     }
     timed: dict[str, Any] = {"topics": kafka.topics, "register": register, "now_us": shared["now_us"]}
     records = ReplayRecords(**timed, producer=kafka, view=kafka)
-    replaying = Replaying(**timed, records=records, logs=kafka, commits=kafka, new_id=lambda: f"rpl_{next(replays)}")
+    logs: dict[str, Any] = {"producer": kafka, "logs": kafka, "commits": kafka, "activity": kafka.fed.activity}
+    replaying = Replaying(**timed, **logs, records=records, new_id=lambda: f"rpl_{next(replays)}")
     return Services(
         producer=kafka,
         mutations=kafka.topics.mutations.name,

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 import httpx
 import pytest
 
 from connectors.webhook.offsets import Start, encode
+from connectors.webhook.ownership import jumps_of
 from livehook.api.app import create_app
 from livehook.api.testing import NOW_US, FakeKafka, fake_services
+from schemas.attempts import Outcome, attempt_id
 from schemas.changes import Change
 from schemas.deliveries import Delivery, Match
 from schemas.positions import Origin
-from schemas.records import encode_delivery
+from schemas.records import decode_delivery, encode_attempt, encode_delivery
 from schemas.replays import ReplayState
 from schemas.times import rfc3339
 from schemas.topics import Record, Topics
+from tests.activity import attempt
 
 TOPICS = Topics(partitions=4)
 LANE = TOPICS.lane("adults").name
@@ -30,15 +36,16 @@ class Home:
         self.kafka, self.client = kafka, client
         self.services = fake_services(kafka)
 
-    def deliver(self, count: int, *, uid: str = "whk_1", origin: int | None = None, replay: str | None = None) -> None:
+    def deliver(self, count: int, *, uid: str = "whk_1", origin: int | None = None, replay: str | None = None) -> list[Delivery]:
+        made = []
         for _ in range(count):
             number = len(self.kafka.log.get(PLACE, []))
-            change = Change(
-                "people", f"d{number % 3}", 100 + 10 * number, 1, None, b"{}", Origin(0, 0, number if origin is None else origin), 1
-            )
-            made = Delivery(uid, 1, Match.CREATE, change, replay=replay)
+            at = Origin(0, 0, number if origin is None else origin)
+            change = Change("people", f"d{number % 3}", 100 + 10 * number, 1, None, b'{"n":%d}' % number, at, 1)
+            made.append(Delivery(uid, 1, Match.CREATE, change, replay=replay))
             self.kafka.written_us[*PLACE, number] = NOW_US - 60 * MINUTE_US + number * MINUTE_US
-            self.kafka._append(Record(LANE, change.key.encode(), encode_delivery(made), partition=0))
+            self.kafka._append(Record(LANE, change.key.encode(), encode_delivery(made[-1]), partition=0))
+        return made
 
     def commits(self, offset: int, number: int = 0) -> None:
         self.kafka.committed[PLACE] = offset, encode("whk_1", Start(offset, rewind=number))
@@ -60,6 +67,24 @@ class Home:
 
     async def replay(self, id_):
         return (await self.client.get(f"/v1/replays/{id_}")).json()
+
+    def copies(self) -> list[int]:
+        """The numbers of the deliveries that were copied, in order; each with its id as at first."""
+        found = [decode_delivery(record.value or b"") for record in self.kafka.records(LANE)]
+        first = {one.change.txn_id: one.webhook_id for one in found if one.replay is None}
+        assert all(first[one.change.txn_id] == one.webhook_id for one in found)
+        return [(one.change.txn_id - 100) // 10 for one in found if one.replay is not None]
+
+    async def until_copied(self, count: int) -> None:
+        deadline = time.monotonic() + 10
+        while len(self.copies()) < count:
+            assert time.monotonic() < deadline, f"{len(self.copies())} copies, not {count}"
+            await asyncio.sleep(0.01)
+
+    async def settled(self) -> None:
+        """Until nothing is copied any more."""
+        while tasks := [*self.services.replaying._copies.values()]:
+            await asyncio.wait(tasks)
 
     def on_record(self):
         webhook = self.kafka.registry.webhook("adults")
@@ -239,3 +264,117 @@ class TestRewind:
         home.deliver(10)
         home.kafka.fail_after = 0
         assert 503 == (await home.ask(from_={"offset": 4})).status_code
+
+
+class TestSelection:
+    """A replay with ``until``, ``query``, ``ids`` or ``failed``."""
+
+    @pytest.mark.parametrize(
+        ("asked", "numbers"),
+        [
+            ({"until": {"offset": 3}}, [0, 1, 2]),
+            ({"until": {"txnId": 121}}, [0, 1, 2]),
+            ({"until": {"time": rfc3339(NOW_US - 57 * MINUTE_US)}}, [0, 1, 2]),
+            ({"query": "n >= 8"}, [8, 9]),
+            ({"ids": ["d0"]}, [0, 3, 6, 9]),
+            ({"ids": ["d0", "d1"], "query": "n > 2", "until": {"offset": 7}}, [3, 4, 6]),
+        ],
+    )
+    async def test_only_those_are_copied_behind_the_lane(self, home, asked, numbers):
+        """In order, as many as were counted; the lane itself stays where it is."""
+        home.deliver(10)
+        home.commits(10)
+        counted = await home.asked(from_={"beginning": True}, dryRun=True, **asked)
+        answer = await home.asked(from_={"beginning": True}, **asked)
+        await home.settled()
+        assert (len(numbers), numbers) == (counted["deliveries"], home.copies())
+        assert {**counted, "id": answer["id"]} == answer
+        assert () == jumps_of(home.on_record())
+
+    async def test_failed_are_those_whose_newest_attempt_has_failed(self, home):
+        """Not those that were delivered in the end, nor those that nobody has called for yet."""
+        made = home.deliver(4)
+        for number, outcome in ((0, Outcome.RETRY), (0, Outcome.DELIVERED), (1, Outcome.DEAD), (2, Outcome.DELIVERED), (2, Outcome.RETRY)):
+            at_us = NOW_US - 60_000_000 + len(home.kafka.records(TOPICS.attempts.name))
+            tried = attempt(0, outcome=outcome, id=attempt_id(at_us, 1), started_us=at_us, delivery_id=made[number].webhook_id)
+            home.kafka._append(Record(TOPICS.attempts.name, b"adults", encode_attempt(tried), partition=0))
+        await home.asked(from_={"beginning": True}, failed=True)
+        await home.settled()
+        assert [1, 2] == home.copies()
+
+    async def test_copies_are_not_copied_again(self, home):
+        """A second replay of the same range has as many deliveries as the first."""
+        home.deliver(5)
+        for _ in range(2):
+            assert 5 == (await home.asked(from_={"beginning": True}, query="true"))["deliveries"]
+            await home.settled()
+        assert [*range(5)] * 2 == home.copies()
+
+    @pytest.mark.parametrize("written", range(6))
+    async def test_a_job_that_was_cut_off_goes_on(self, home, written):
+        """Whatever of it had been written: each delivery has one copy, in order."""
+        home.deliver(5)
+        home.commits(5)
+        home.kafka.fail_after = 1 + written  # the record of the replay, and so many copies
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("livehook.api.selecting.AHEAD_MAX", 1)
+            home.kafka.committed[PLACE] = 99, ""
+            await home.asked(from_={"beginning": True}, query="true")
+            await home.settled()
+            assert min(written, 5) == len(home.copies())
+            home.kafka.fail_after = None
+            await home.services.replaying.look()
+            await home.settled()
+        assert [*range(5)] == home.copies()
+        assert (10,) == home.on_record()[0].committed
+
+    async def test_it_waits_for_the_lane(self, home, monkeypatch):
+        """So that what is new does not wait behind all of it; and then a cancel ends it."""
+        monkeypatch.setattr("livehook.api.selecting.AHEAD_MAX", 2)
+        home.deliver(9)
+        home.commits(9)
+        id_ = (await home.asked(from_={"beginning": True}, query="true"))["id"]
+        await home.until_copied(2)
+        home.commits(12)
+        await home.until_copied(6)
+        cancelled = (await home.client.delete(f"/v1/replays/{id_}")).json()
+        await home.settled()
+        assert ("cancelled", 6) == (cancelled["state"], len(home.copies()))
+        home.commits(15)
+        await home.services.replaying.look()
+        assert 6 == len(home.copies())
+
+    async def test_it_is_done_when_the_lane_has_passed_the_copies(self, home):
+        """delivered counts what was answered with 2xx."""
+        made = home.deliver(3)
+        home.commits(3)
+        id_ = (await home.asked(from_={"beginning": True}, ids=["d0", "d1"]))["id"]
+        await home.settled()
+        tried = attempt(0, delivery_id=made[0].webhook_id, replay=id_)
+        home.kafka._append(Record(TOPICS.attempts.name, b"adults", encode_attempt(tried), partition=0))
+        assert ("running", 1) == (lambda found: (found["state"], found["delivered"]))(await home.replay(id_))
+        home.commits(5)
+        await home.services.replaying.look()
+        found = await home.replay(id_)
+        assert ("done", 2) == (found["state"], found["deliveries"])
+
+    @pytest.mark.parametrize(
+        ("asked", "field", "part"),
+        [
+            ({"until": {"beginning": True}}, "until.beginning", "selects nothing"),
+            ({"until": {"offset": 2}}, "until.offset", "lies before from"),
+            ({"until": {"offset": 11}}, "until.offset", "must be 0 to 10"),
+            ({"until": {"txnId": 999}}, "until.txnId", "the last one is 190"),
+            ({"until": {}}, "until", "none of them"),
+            ({"query": "n >"}, "query", ""),
+            ({"ids": []}, "ids", "is empty"),
+            ({"ids": [7]}, "ids[0]", "string"),
+            ({"failed": "yes"}, "failed", "true or false"),
+            ({"everything": True}, "everything", "no field here"),
+        ],
+    )
+    async def test_what_is_wrong_is_named(self, home, asked, field, part):
+        """With what would be right."""
+        home.deliver(10)
+        errors = await home.refused(from_={"offset": 4}, **asked)
+        assert part in errors[field], errors

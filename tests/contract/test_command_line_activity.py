@@ -187,6 +187,13 @@ class TestReplay:
         assert (0, "3 deliveries of adults, from offset 2 until offset 5: sent again as rpl_1\n", "") == (code, said, error)
         assert (0, "rpl_1 is cancelled: 0 of 3 were delivered\n", "") == run("replay", "--cancel", "rpl_1")
 
+    def test_only_some_are_sent_again(self, run, kafka):
+        """By range, query and document together."""
+        arguments = ["--from", "0", "--until", "4", "--query", "true", "--id", "d1", "--id", "d3", "--id", "d4", "--yes"]
+        assert "2 deliveries of adults" in run("replay", "adults", *arguments)[1]
+        code, _, error = run("replay", "adults", "--from", "0", "--query", "n >")
+        assert (2, True) == (code, "query" in error), error
+
     @pytest.mark.parametrize("begin", ["beginning", "0", "0:0", "txn:1", "2026-01-01T00:00:00Z"])
     def test_a_place_can_be_named_in_every_form(self, run, begin):
         """An offset, a time, how long ago, a txnId."""
