@@ -1,7 +1,7 @@
 """
 Replay: how fast a lane is gone through again, against the first time, and how long counting it takes.
 
-Run: ``python bench/replay.py [--deliveries 200000] [--runs 3]``
+Run: ``python bench/replay.py [--deliveries 100000] [--runs 3]``
 One process each of broker, streams, sink and API on one machine; the receiver is this process. Deliveries are written into the lane as the
 matching agent writes them, so that the sink alone is measured. *live* and *replay*: deliveries a second from the first call to the last.
 *count*: deliveries a second of a dry run over the whole lane; *selected*: the same with a query.
@@ -126,7 +126,7 @@ def timed(act: Callable[[], Any]) -> float:
 def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--deliveries", type=int, default=200_000)
+    parser.add_argument("--deliveries", type=int, default=100_000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--bootstrap-servers")
     options = parser.parse_args()
