@@ -2,7 +2,7 @@
 A Faust transport that hands an agent one event for up to n records of a partition, which librdkafka has read.
 
 Faust keeps the group: membership, assignment, commits. Its path costs about as much for an event as all of our own work for a record, so
-records go through it in batches; and the Python client beneath it costs a millisecond of CPU for each small answer of a broker, so that
+records go through it in batches; and the Python client beneath it costs half a ms of CPU for each small answer of a broker, so that
 client reads nothing: records come from a :class:`streams.ports.Fetcher`. The bookkeeping of offsets is replaced as well: one batch is one
 message that carries its last offset, batches of a partition are acknowledged in order, and the commit is the end of the newest acknowledged
 one. Faust's own bookkeeping merges neighbouring gaps and then commits past records that are not done, and acknowledges an event whose agent

@@ -1,7 +1,7 @@
 """
 Many partitions read ahead of whoever takes the records: no group, nothing committed; who owns which partition is decided elsewhere.
 
-librdkafka's consumer decodes a record in about a microsecond; the Python client through which Faust keeps its group needs a millisecond of
+librdkafka's consumer decodes a record in about a microsecond; the Python client through which Faust keeps its group needs half a ms of
 CPU for each of the small answers that a quiet topic gives. A thread of its own polls, for librdkafka's calls block; what it received waits
 here, bounded in records and bytes for each partition. Every other call to the consumer is made in that thread too: the Python binding
 (2.16) blocks for good when another thread asks a consumer that is being polled for its watermarks. Used by livehook/streams_role.py.
