@@ -81,6 +81,7 @@ class Measured:
         self.topic = agent.topic
         self._agent = agent
         self._meter = meter
+        self.progress = agent.progress
         self.revoked = agent.revoked
         self.close = agent.close
 

@@ -72,18 +72,16 @@ def address(sock: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def routes(checks: Checks, registry: CollectorRegistry = REGISTRY) -> list[BaseRoute]:
-    """The routes that every role has."""
+def routes(checks: Checks, registry: CollectorRegistry = REGISTRY, alive: Checks | None = None) -> list[BaseRoute]:
+    """The routes that every role has; ``alive``: what else than answering at all makes it alive."""
     # A series beside every counter and histogram says when it began: no metric of ours, and as many again for Prometheus to keep.
     disable_created_metrics()  # type: ignore[no-untyped-call]
 
     async def livez(_: Request) -> Response:
-        return _json({"status": "ok", "checks": {}})
+        return _checked(alive or {})
 
     async def readyz(_: Request) -> Response:
-        found = {name: check() for name, check in checks.items()}
-        is_ok = all(answer == "ok" for answer in found.values())
-        return _json({"status": "ok" if is_ok else "failing", "checks": found}, 200 if is_ok else 503)
+        return _checked(checks)
 
     async def metrics(request: Request) -> Response:
         encode, media_type = choose_encoder(request.headers.get("accept", ""))
@@ -95,9 +93,9 @@ def routes(checks: Checks, registry: CollectorRegistry = REGISTRY) -> list[BaseR
     return [Route(path, endpoint) for path, endpoint in zip(PATHS, (livez, readyz, metrics, version), strict=True)]
 
 
-def app(checks: Checks, extra: Sequence[BaseRoute] = (), registry: CollectorRegistry = REGISTRY) -> ASGIApp:
+def app(checks: Checks, extra: Sequence[BaseRoute] = (), registry: CollectorRegistry = REGISTRY, alive: Checks | None = None) -> ASGIApp:
     """The app of a role that is no API."""
-    return Starlette(routes=[*routes(checks, registry), *extra])
+    return Starlette(routes=[*routes(checks, registry, alive), *extra])
 
 
 class Gate:
@@ -130,6 +128,12 @@ class Gate:
         if scope.get("path") not in PATHS:
             await self._opened.wait()
         await self._app(scope, receive, send)
+
+
+def _checked(checks: Checks) -> Response:
+    found = {name: check() for name, check in checks.items()}
+    is_ok = all(answer == "ok" for answer in found.values())
+    return _json({"status": "ok" if is_ok else "failing", "checks": found}, 200 if is_ok else 503)
 
 
 def _json(value: Any, status: int = 200) -> Response:

@@ -28,6 +28,7 @@ from starlette.types import ASGIApp
 
 from connectors.kafka.errors import KafkaUnavailable
 from livehook import exits, health
+from livehook.watchdog import LoopWatch
 from schemas.errors import Fatal
 
 logger = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ def run(make_role: MakeRole, sock: socket.socket, *, kafka: str) -> int:
 async def _run(make_role: MakeRole, sock: socket.socket, kafka: str) -> int:
     ending = Ending()
     listen_for_signals(asyncio.get_running_loop(), ending.ask)
+    LoopWatch(asyncio.get_running_loop()).start()
     life = _Life(sock, kafka)
     started = asyncio.create_task(life.begin(make_role, ending.fail), name="start")
     wanted = asyncio.create_task(ending.wait(), name="end")

@@ -8,8 +8,8 @@ import dataclasses
 from typing import Any
 from urllib.parse import urlsplit
 
-from connectors.kafka.admin import ensure_topics, partitions_of
-from connectors.kafka.errors import UnknownTopic
+from connectors.kafka.admin import committed_offsets, ensure_topics, partitions_of
+from connectors.kafka.errors import KafkaUnavailable, UnknownTopic
 from connectors.kafka.registry import SchemaRegistry
 from livehook.settings import Settings
 
@@ -37,6 +37,16 @@ def own_ports(address: str) -> frozenset[int]:
     """Where a role that is served at this address listens: no webhook may lead there."""
     port = urlsplit(address).port
     return frozenset() if port is None else frozenset({port})
+
+
+async def kafka_answers(settings: Settings, group: str) -> bool:
+    """Whether the group's coordinator answers within ASK_S_MAX. Raises KafkaRefused."""
+    place = (settings.topics().mutations.name, 0)
+    try:
+        await asyncio.to_thread(committed_offsets, settings.kafka(), group, [place], timeout_s=ASK_S_MAX)
+    except KafkaUnavailable:
+        return False
+    return True
 
 
 async def prepare(settings: Settings) -> SchemaRegistry | None:

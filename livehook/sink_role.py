@@ -21,8 +21,9 @@ from connectors.webhook.tokens import AuthorizingSender
 from livehook import __version__, health
 from livehook.folders import instance_id
 from livehook.process import Fail
-from livehook.roles import own_ports, prepare
+from livehook.roles import kafka_answers, own_ports, prepare
 from livehook.settings import Settings
+from livehook.watchdog import Watchdog
 
 STOP_S_MAX = 5.0
 ATTEMPTS_S_MAX = 30.0
@@ -52,6 +53,8 @@ class SinkRole:
         engine = Http1Sender(Dialler(settings.egress(own_ports=own_ports(address)), refused=Refusals(self._registry)))
         self._sender = AuthorizingSender(engine, user_agent=f"livehook/{__version__}")
         self._sink = Sink(config, producer=self._producer, attempts=self._attempts, sender=self._sender, registry=self._registry)
+        self._watchdog = Watchdog(self._sink.waiting, lambda: kafka_answers(settings, self._topics.group_sink), fail)
+        self._watching: asyncio.Task[None] | None = None
         self._running: asyncio.Task[None] | None = None
 
     @property
@@ -61,7 +64,8 @@ class SinkRole:
         async def lanes(_: Request) -> Response:
             return Response(msgspec.json.encode({"items": self._sink.lanes()}), media_type="application/json")
 
-        return health.app({"sink": lambda: self._sink.check}, [Route("/lanes", lanes)], self._registry)
+        checks, alive = {"sink": lambda: self._sink.check}, {"work": lambda: self._watchdog.check}
+        return health.app(checks, [Route("/lanes", lanes)], self._registry, alive)
 
     async def start(self) -> None:
         """Make topics that are missing, and begin. Raises Fatal, KafkaUnavailable."""
@@ -69,9 +73,12 @@ class SinkRole:
         self._producer.start()
         self._attempts.start()
         self._running = asyncio.create_task(self._run(), name="sink")
+        self._watching = asyncio.create_task(self._watchdog.run(), name="watchdog")
 
     async def stop(self) -> None:
         """Finish the calls under way, commit, leave the group."""
+        if self._watching is not None:
+            self._watching.cancel()
         self._sink.stop()
         if self._running is not None:
             await self._running

@@ -25,8 +25,9 @@ from connectors.kafka.producer import Producer
 from connectors.kafka.registry import SchemaRegistry
 from livehook import health
 from livehook.folders import instance_id
-from livehook.roles import ADMIN_S_MAX, READ_S_MAX, prepare
+from livehook.roles import ADMIN_S_MAX, READ_S_MAX, kafka_answers, prepare
 from livehook.settings import Settings
+from livehook.watchdog import Waiting, Watchdog
 from schemas.records import encode_installation
 from schemas.topics import Record
 from schemas.webhooks import INSTALLATION_KEY, Installation
@@ -65,7 +66,8 @@ class StreamsRole:
         self._subscriptions = Subscriptions(self._topics)
         self._log = KafkaLog(self._config, self._topics.group_streams)
         self._worker: StreamsWorker | None = None
-        self._measuring: asyncio.Task[None] | None = None
+        self._watchdog = Watchdog(self._waiting, lambda: kafka_answers(settings, self._topics.group_streams), fail)
+        self._tasks: list[asyncio.Task[None]] = []
         self.registry = CollectorRegistry()
         self._metrics = StreamsMetrics(self.registry)
         client_id = f"livehook-streams@{address}"
@@ -79,7 +81,7 @@ class StreamsRole:
     @property
     def app(self) -> ASGIApp:
         """What it serves."""
-        return health.app(self.checks, registry=self.registry)
+        return health.app(self.checks, registry=self.registry, alive={"work": lambda: self._watchdog.check})
 
     @property
     def checks(self) -> Mapping[str, Callable[[], str]]:
@@ -118,12 +120,15 @@ class StreamsRole:
             if error.retriable:
                 raise KafkaUnavailable(f"cannot join the group: {error}") from error
             raise
-        self._measuring = asyncio.create_task(self._measure(), name="measure lag")
+        self._tasks = [
+            asyncio.create_task(self._measure(), name="measure lag"),
+            asyncio.create_task(self._watchdog.run(), name="watchdog"),
+        ]
 
     async def stop(self) -> None:
         """Finish the batches under way, commit, leave the group."""
-        if self._measuring is not None:
-            self._measuring.cancel()
+        for task in self._tasks:
+            task.cancel()
         if self._worker is not None:
             await self._worker.stop()
         if self._fetcher is not None:
@@ -192,6 +197,9 @@ class StreamsRole:
                     self._fail(crash)
                     return
                 self._worker.measure()
+
+    def _waiting(self) -> Waiting:
+        return {} if self._worker is None else self._worker.waiting()
 
     def _check_webhooks(self) -> str:
         if self._reader is None:

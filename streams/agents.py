@@ -94,6 +94,11 @@ class DocumentsAgent:
                 )
         return end + len(offsets)
 
+    def progress(self, partition: int) -> int:
+        """See :class:`streams.ports.Agent`: catching up with a long log takes its time."""
+        documents = self._owned.get(partition)
+        return 0 if documents is None else documents.meta.position
+
     def revoked(self) -> None:
         """See :class:`streams.ports.Agent`: each partition is caught up again before it is used."""
         self._current.clear()
@@ -218,6 +223,10 @@ class MatchingAgent:
         self._subscriptions = subscriptions
         self._metrics = metrics
         self._seen: dict[int, Origin] = {}
+
+    def progress(self, partition: int) -> int:
+        """See :class:`streams.ports.Agent`."""
+        return 0
 
     def revoked(self) -> None:
         """See :class:`streams.ports.Agent`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -122,20 +122,33 @@ class StreamsWorker:
         for service in (self.app, self.app.consumer, self.app._fetcher):
             if service.crashed:
                 return Fatal(f"{service.label} crashed: {service.crash_reason!r}")
-        return None
+        failure = self._consumer.failure()
+        return None if failure is None else Fatal(f"the group's client cannot go on: {failure!r}")
 
     def joined(self) -> bool:
         """Whether the group has given this worker its partitions, which may be none."""
         return self.crash() is None and not self.app.rebalancing and self.app.consumer_generation_id > 0
 
+    def waiting(self) -> dict[str, Hashable]:
+        """What has work now, by name, with how far it has come; that the group gives us partitions is work too."""
+        if not self.joined():
+            return {f"joining group {self.app.conf.id}": self.app.consumer_generation_id}
+        agents = {agent.topic: agent for agent in self._agents}
+        return {
+            f"{tp.topic}/{tp.partition}": (done, agents[tp.topic].progress(tp.partition)) for tp, done in self._consumer.waiting().items()
+        }
+
     def measure(self) -> None:
         """Note how far behind this worker's partitions are."""
-        consumer = cast(transport.Consumer, self.app.consumer)
         lag = {agent.topic: 0 for agent in self._agents}
-        for tp in consumer.assignment():
-            lag[tp.topic] += consumer.behind(tp)
+        for tp in self._consumer.assignment():
+            lag[tp.topic] += self._consumer.behind(tp)
         for topic, records in lag.items():
             self._metrics.lag(topic.removeprefix(self._prefix), records)
+
+    @property
+    def _consumer(self) -> transport.Consumer:
+        return cast(transport.Consumer, self.app.consumer)
 
     def _add(self, agent: Agent) -> None:
         channel = self.app.topic(agent.topic, value_serializer="batch", value_type=None, key_serializer="raw", key_type=bytes)

@@ -54,6 +54,10 @@ class Fetcher(Protocol):
         """The next batch of each of these that has something; raises what makes reading on impossible."""
         ...
 
+    def has(self, place: Place) -> bool:
+        """Whether something of it waits to be taken."""
+        ...
+
     async def wait(self, timeout_s: float) -> None:
         """Until something came after the last ``take``, or ``wake`` was called."""
         ...
@@ -74,6 +78,10 @@ class Agent(Protocol):
 
     async def process(self, batch: Sequence[Received]) -> None:
         """One batch of one partition; when this returns, what it leads to is durable. Any error ends the process."""
+        ...
+
+    def progress(self, partition: int) -> int:
+        """How far the preparation of a partition has come that goes before its first batch; any number that grows with each step."""
         ...
 
     def revoked(self) -> None:

@@ -21,6 +21,7 @@ from typing import Any, ClassVar, cast
 
 import aiokafka
 import faust
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.structs import TopicPartition
 from faust.serializers import codecs
 from faust.transport.drivers import TRANSPORTS
@@ -73,6 +74,21 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Nothing: it watches for fetches, and there are none."""
+
+    def failure(self) -> BaseException | None:
+        """
+        What the group's client cannot go on with, if anything.
+
+        It keeps that for whoever reads through it next, and waits for him; here nobody reads.
+        """
+        consumer: aiokafka.AIOKafkaConsumer | None = self._consumer
+        coordinator = None if consumer is None else consumer._coordinator
+        if not isinstance(coordinator, GroupCoordinator):
+            return None
+        task = coordinator._coordination_task
+        if task.done() and not task.cancelled():
+            return cast(BaseException | None, task.exception())
+        return cast(BaseException | None, coordinator._pending_exception)
 
     def alive(self) -> None:
         """The worker asks for records: without that for max.poll.interval the client leaves the group, as any stuck consumer should."""
@@ -180,6 +196,18 @@ class Consumer(driver.Consumer):
         """How many records of a partition are not done; 0 until the first of them was fetched."""
         done = self._ends.get(tp) or self._committed_offset[tp] or 0
         return max(0, self.highwater(tp) - done)
+
+    def waiting(self) -> dict[TP, int]:
+        """The partitions in which something is to be done, or that are not even read, each with the offset up to which all is done."""
+        return {
+            tp: self._ends.get(tp, -1)
+            for tp in self.assignment()
+            if tp not in self._begun or self._under_way[tp] > 0 or self._fetcher.has(tp)
+        }
+
+    def failure(self) -> BaseException | None:
+        """What the group's client cannot go on with, if anything."""
+        return cast(ConsumerThread, self._thread).failure()
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget what belongs to the next owner."""

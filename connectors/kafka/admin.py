@@ -151,14 +151,19 @@ def committed_offsets(config: KafkaConfig, group: str, partitions: Iterable[Part
     wanted = [TopicPartition(topic, partition) for topic, partition in partitions]
     if not wanted:
         return {}
-    doing = f"read the offsets of group {group}"
+    asking = _Asking(config, timeout_s)
     consumer = Consumer(config.librdkafka() | {"group.id": group, "enable.auto.commit": False, "log_level": 0})
+    try:
+        return asking.again_until(lambda: _committed(consumer, wanted, f"read the offsets of group {group}", asking.left_s()))
+    finally:
+        consumer.close()
+
+
+def _committed(consumer: Consumer, wanted: list[TopicPartition], doing: str, timeout_s: float) -> dict[Partition, Committed]:
     try:
         answer = consumer.committed(wanted, timeout=timeout_s)
     except KafkaException as error:
         raise mapped(error.args[0], doing) from error
-    finally:
-        consumer.close()
     found = {}
     for entry in answer:
         if entry.error is not None:

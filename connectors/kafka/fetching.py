@@ -99,6 +99,11 @@ class Held:
         return batch
 
     @property
+    def empty(self) -> bool:
+        """Nothing is there to be taken."""
+        return not self._records
+
+    @property
     def full(self) -> bool:
         """Nothing more should be received for now."""
         return len(self._records) >= HELD_RECORDS_MAX or self._bytes >= HELD_BYTES_MAX
@@ -162,6 +167,11 @@ class Fetcher:
             raise self._failed
         with self._lock:
             return {place: batch for place in places if (held := self._held.get(place)) is not None and (batch := held.take())}
+
+    def has(self, place: Place) -> bool:
+        """Whether something of it waits to be taken."""
+        held = self._held.get(place)
+        return held is not None and not held.empty
 
     async def wait(self, timeout_s: float) -> None:
         """Until something came after the last :meth:`take`, or :meth:`wake` was called."""

@@ -77,6 +77,7 @@ class Sink:
         self._failure: BaseException | None = None
         self._problem = "it has not joined the group yet"
         self._lease = Lease(config.session_timeout_s / 2)
+        self._rounds = 0  # of the thread that reads the lanes
         self._records = KafkaRecords(config.kafka, config.topics.parked)
         self._slots: Slots
         self._shared: Shared
@@ -89,6 +90,13 @@ class Sink:
     def lanes(self) -> list[dict[str, Any]]:
         """The lanes held here, as items of ``GET /v1/lanes``."""
         return [item for name in sorted(self._runners) for item in self._runners[name].items()]
+
+    def waiting(self) -> dict[str, int]:
+        """What has to go on whatever the receivers do, with how far it has come: the reading of the lanes, and the lease on them."""
+        if self._stopping.is_set():
+            return {}
+        lease = {} if self._lease.held(uptime_s()) or not self._runners else {"the lease on the lanes": 0}
+        return {"the reading of the lanes": self._rounds, **lease}
 
     def stop(self) -> None:
         """Finish what is under way, commit, leave; :meth:`run` returns when it is done."""
@@ -256,6 +264,10 @@ class Sink:
 
     def ends(self, ends: Mapping[Place, int]) -> None:
         """How far the lanes reach."""
+        self._rounds += 1
+        self._reach(ends)
+
+    def _reach(self, ends: Mapping[Place, int]) -> None:
         for (topic, partition), end in ends.items():
             if (runner := self._by_topic.get(topic)) is not None:
                 runner.ends_at(partition, end)
@@ -284,7 +296,7 @@ class Sink:
         except (KafkaUnavailable, KafkaRefused) as error:
             logger.info("the ends of the lanes are not known: %s", error)
             return
-        self.ends({place: at.end for place, at in found.items()})
+        self._reach({place: at.end for place, at in found.items()})
 
     def _regularly(self, every_s: float, act: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         async def forever() -> None:

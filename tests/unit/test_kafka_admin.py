@@ -4,10 +4,36 @@ from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any, cast
 
-from confluent_kafka import OFFSET_INVALID
+from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, TopicPartition
 
 from connectors.kafka import admin
 from connectors.kafka.config import KafkaConfig
+
+
+class NotYet:
+    """A consumer that is told twice that the coordinator is elsewhere, as after a broker's restart."""
+
+    def __init__(self, *_):
+        self.refusals = 2
+        self.is_closed = False
+
+    def committed(self, partitions, timeout):
+        if self.refusals:
+            self.refusals -= 1
+            raise KafkaException(KafkaError(KafkaError.NOT_COORDINATOR))
+        return [TopicPartition("t", 0, 5)]
+
+    def close(self):
+        self.is_closed = True
+
+
+def test_commits_are_asked_for_again_while_their_coordinator_moves(monkeypatch):
+    """A worker that has just been started does not end for that."""
+    consumer = NotYet()
+    monkeypatch.setattr(admin, "Consumer", lambda settings: consumer)
+    found = admin.committed_offsets(KafkaConfig(bootstrap_servers="localhost:1"), "g", [("t", 0)], timeout_s=10)
+    assert {("t", 0): admin.Committed(5, "")} == found
+    assert consumer.is_closed
 
 
 class Moving:

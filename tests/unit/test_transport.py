@@ -5,6 +5,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.errors import KafkaError
 from faust.types import TP
 from prometheus_client import CollectorRegistry
 
@@ -41,6 +43,9 @@ class Fetched:
 
     def take(self, places):
         return {place: self.batches[place].pop(0) for place in places if self.batches.get(place)}
+
+    def has(self, place):
+        return bool(self.batches.get(place))
 
     async def wait(self, timeout_s):
         await asyncio.sleep(0)
@@ -150,6 +155,35 @@ async def test_what_was_taken_before_partitions_are_revoked_makes_no_room_later(
     assert [] == await taken(consumer)
 
 
+async def test_what_waits_is_what_is_not_read_or_not_done(consumer):
+    """A partition that is read and empty has nothing to wait for."""
+    consumer._thread._consumer = cast(Any, SimpleNamespace(assignment=lambda: {TOPIC}))
+    assert {TOPIC: -1} == consumer.waiting()
+    consumer._begin({TOPIC})
+    assert {} == consumer.waiting()
+    consumer.app.fetcher.batches[TOPIC] = [[record(0)]]
+    assert {TOPIC: -1} == consumer.waiting()
+    (taken_message,) = [consumer._to_message(tp, batches[0]) for tp, batches in consumer._take({TOPIC}).items()]
+    assert {TOPIC: -1} == consumer.waiting()
+    consumer.ack(taken_message)
+    assert {} == consumer.waiting()
+
+
+async def test_what_the_client_of_the_group_gave_up_on_is_told(consumer):
+    """It keeps its error for whoever reads through it, and nobody does: a group that is never joined again would stand still in silence."""
+    error = KafkaError("unexpected")
+    coordinator = GroupCoordinator.__new__(GroupCoordinator)
+    coordinator._coordination_task = asyncio.get_running_loop().create_future()
+    coordinator._pending_exception = None
+    consumer._thread._consumer = cast(Any, SimpleNamespace(_coordinator=coordinator))
+    assert consumer.failure() is None
+    coordinator._pending_exception = error
+    assert error is consumer.failure()
+    coordinator._pending_exception = None
+    coordinator._coordination_task.set_exception(error)
+    assert error is consumer.failure()
+
+
 class Failing:
     """An agent whose n-th batch fails."""
 
@@ -163,6 +197,9 @@ class Failing:
         await asyncio.sleep(0)
         if len(self.seen) == self.fails_at:
             raise RuntimeError("unexpected")
+
+    def progress(self, partition):
+        return 0
 
     def revoked(self):
         """Nothing to forget."""
