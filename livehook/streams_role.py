@@ -12,13 +12,14 @@ from typing import Any
 
 import faust
 from aiokafka.errors import KafkaError as AiokafkaError
+from faust.types import TP
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
-from connectors.kafka.admin import topic_ids
+from connectors.kafka.admin import readable_ends, topic_ids
 from connectors.kafka.compacted import CompactedReader
 from connectors.kafka.config import KafkaConfig
-from connectors.kafka.errors import KafkaUnavailable
+from connectors.kafka.errors import KafkaRefused, KafkaUnavailable
 from connectors.kafka.fetching import Fetcher
 from connectors.kafka.log import KafkaLog
 from connectors.kafka.producer import Producer
@@ -41,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 STOP_S = 10.0
 MEASURE_S = 2.0
+ENDS_S = 10.0
 
 Fail = Callable[[BaseException], None]
 
@@ -67,6 +69,7 @@ class StreamsRole:
         self._log = KafkaLog(self._config, self._topics.group_streams)
         self._worker: StreamsWorker | None = None
         self._watchdog = Watchdog(self._waiting, lambda: kafka_answers(settings, self._topics.group_streams), fail)
+        self._ends: dict[TP, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self.registry = CollectorRegistry()
         self._metrics = StreamsMetrics(self.registry)
@@ -121,7 +124,8 @@ class StreamsRole:
                 raise KafkaUnavailable(f"cannot join the group: {error}") from error
             raise
         self._tasks = [
-            asyncio.create_task(self._measure(), name="measure lag"),
+            asyncio.create_task(self._measure(self._worker), name="measure lag"),
+            asyncio.create_task(self._ask_ends(self._worker), name="ends of logs"),
             asyncio.create_task(self._watchdog.run(), name="watchdog"),
         ]
 
@@ -189,17 +193,27 @@ class StreamsRole:
             await self._changes.send([Record(self._topics.webhooks.name, INSTALLATION_KEY, encode_installation(found), (), 0)])
         return found
 
-    async def _measure(self) -> None:
+    async def _measure(self, worker: StreamsWorker) -> None:
         while True:
             await asyncio.sleep(MEASURE_S)
-            if self._worker is not None:
-                if (crash := self._worker.crash()) is not None:
-                    self._fail(crash)
-                    return
-                self._worker.measure()
+            if (crash := worker.crash()) is not None:
+                self._fail(crash)
+                return
+            worker.measure()
+
+    async def _ask_ends(self, worker: StreamsWorker) -> None:
+        """What the fetcher says of the logs it reads cannot show that it reads no more."""
+        while True:
+            await asyncio.sleep(ENDS_S)
+            try:
+                found = await asyncio.to_thread(readable_ends, self._config, worker.places(), timeout_s=ENDS_S)
+            except (KafkaUnavailable, KafkaRefused) as error:
+                logger.debug("the ends of the logs are not known: %s", error)
+            else:
+                self._ends = {TP(*place): end for place, end in found.items()}
 
     def _waiting(self) -> Waiting:
-        return {} if self._worker is None else self._worker.waiting()
+        return {} if self._worker is None else self._worker.waiting(self._ends)
 
     def _check_webhooks(self) -> str:
         if self._reader is None:

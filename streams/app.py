@@ -129,19 +129,28 @@ class StreamsWorker:
         """Whether the group has given this worker its partitions, which may be none."""
         return self.crash() is None and not self.app.rebalancing and self.app.consumer_generation_id > 0
 
-    def waiting(self) -> dict[str, Hashable]:
-        """What has work now, by name, with how far it has come; that the group gives us partitions is work too."""
+    def places(self) -> set[TP]:
+        """The partitions that this worker has now."""
+        return self._consumer.assignment()
+
+    def waiting(self, ends: Mapping[TP, int]) -> dict[str, Hashable]:
+        """
+        What has work now, by name, with how far it has come; that the group gives us partitions is work too.
+
+        Args:  ends: where the logs of :meth:`places` end, asked a while ago.
+        """
         if not self.joined():
             return {f"joining group {self.app.conf.id}": self.app.consumer_generation_id}
         agents = {agent.topic: agent for agent in self._agents}
         return {
-            f"{tp.topic}/{tp.partition}": (done, agents[tp.topic].progress(tp.partition)) for tp, done in self._consumer.waiting().items()
+            f"{tp.topic}/{tp.partition}": (done, agents[tp.topic].progress(tp.partition))
+            for tp, done in self._consumer.waiting(ends).items()
         }
 
     def measure(self) -> None:
         """Note how far behind this worker's partitions are."""
         lag = {agent.topic: 0 for agent in self._agents}
-        for tp in self._consumer.assignment():
+        for tp in self.places():
             lag[tp.topic] += self._consumer.behind(tp)
         for topic, records in lag.items():
             self._metrics.lag(topic.removeprefix(self._prefix), records)

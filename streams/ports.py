@@ -70,6 +70,10 @@ class Fetcher(Protocol):
         """The offset after the partition's last record, as far as is known; None: not known."""
         ...
 
+    def position(self, place: Place) -> int | None:
+        """All before this offset was received, or is nothing that can be received (the end of a transaction); None: not known yet."""
+        ...
+
 
 class Agent(Protocol):
     """What works through the batches of one topic."""

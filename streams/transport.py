@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import aiokafka
@@ -192,18 +192,26 @@ class Consumer(driver.Consumer):
         """The offset after the last record of a partition; 0 until that is known."""
         return self._fetcher.log_end(tp) or 0
 
+    def done(self, tp: TP) -> int:
+        """All before this offset is done, as far as is known."""
+        if self._is_idle(tp):
+            return self._fetcher.position(tp) or 0
+        return self._ends.get(tp) or self._committed_offset[tp] or 0
+
     def behind(self, tp: TP) -> int:
         """How many records of a partition are not done; 0 until the first of them was fetched."""
-        done = self._ends.get(tp) or self._committed_offset[tp] or 0
-        return max(0, self.highwater(tp) - done)
+        return max(0, self.highwater(tp) - self.done(tp))
 
-    def waiting(self) -> dict[TP, int]:
-        """The partitions in which something is to be done, or that are not even read, each with the offset up to which all is done."""
-        return {
-            tp: self._ends.get(tp, -1)
-            for tp in self.assignment()
-            if tp not in self._begun or self._under_way[tp] > 0 or self._fetcher.has(tp)
-        }
+    def waiting(self, ends: Mapping[TP, int]) -> dict[TP, int]:
+        """
+        The partitions in which something is to be done, each with the offset up to which all is done.
+
+        Args:  ends: where their logs end, asked a while ago of Kafka itself.
+        """
+        return {tp: self.done(tp) for tp in self.assignment() if not self._is_idle(tp) or self.done(tp) < ends.get(tp, 0)}
+
+    def _is_idle(self, tp: TP) -> bool:
+        return tp in self._begun and not self._under_way[tp] and not self._fetcher.has(tp)
 
     def failure(self) -> BaseException | None:
         """What the group's client cannot go on with, if anything."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-from confluent_kafka import Consumer, KafkaException, Node, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, Node, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType, TopicDescription
 
 from connectors.kafka.config import KafkaConfig
@@ -124,6 +124,12 @@ def offsets(config: KafkaConfig, partitions: Iterable[Partition], *, timeout_s: 
     starts = asking.again_until(lambda: ask(OffsetSpec.earliest()))
     ends = asking.again_until(lambda: ask(OffsetSpec.latest()))
     return {partition: Offsets(starts[partition], ends[partition]) for partition in wanted}
+
+
+def readable_ends(config: KafkaConfig, partitions: Iterable[Partition], *, timeout_s: float) -> dict[Partition, int]:
+    """Up to where a consumer that leaves out what is not committed can read each partition now."""
+    asking, wanted = _Asking(config, timeout_s), list(partitions)
+    return asking.again_until(lambda: asking.list_offsets(wanted, OffsetSpec.latest(), isolation=IsolationLevel.READ_COMMITTED))
 
 
 def offsets_at(config: KafkaConfig, partitions: Iterable[Partition], time_ms: int, *, timeout_s: float) -> dict[Partition, int]:
@@ -246,11 +252,18 @@ class _Asking:
             found[resource.name] = {name: entry.value for name, entry in entries.items()}
         return found
 
-    def list_offsets(self, partitions: Sequence[Partition], which: OffsetSpec, *, none: int | None = None) -> dict[Partition, int]:
+    def list_offsets(
+        self,
+        partitions: Sequence[Partition],
+        which: OffsetSpec,
+        *,
+        none: int | None = None,
+        isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+    ) -> dict[Partition, int]:
         """The same offset of each partition's log: its earliest, its latest, or of a time. ``none``: how Kafka says that it has none."""
         request = {TopicPartition(topic, partition): which for topic, partition in partitions}
         found = {}
-        for key, future in self.client.list_offsets(request, **self.limits()).items() if request else ():
+        for key, future in self.client.list_offsets(request, isolation_level=isolation, **self.limits()).items() if request else ():
             doing = f"read the offsets of {key.topic}/{key.partition}"
             offset = int(self.one(doing, future).offset)
             if offset < 0 and offset != none:  # while a leader moves, librdkafka may answer without having heard of one

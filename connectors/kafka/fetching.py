@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, TIMESTAMP_NOT_AVAILABLE, Consumer, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, Message, TopicPartition
 
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.errors import mapped, passes
@@ -37,6 +37,8 @@ _SETTINGS: dict[str, str | int | float | bool] = {
     "enable.auto.offset.store": False,
     "auto.offset.reset": "earliest",  # what retention has removed before it was read is reported at assignment
     "isolation.level": "read_committed",  # what a producer took back was never accepted
+    "enable.partition.eof": True,  # tells how far it has read where the last offset is no record's (the end of a transaction)
+    "topic.metadata.refresh.interval.ms": 10_000,  # where a leader is not found at once, it is not looked for only after five minutes
     "fetch.wait.max.ms": 100,  # a partition that is new, or read on, is part of the next fetch; an idle one must not hold that up
     "fetch.queue.backoff.ms": 10,
     "fetch.error.backoff.ms": 100,
@@ -68,16 +70,18 @@ class Held:
     What of one partition was received and not taken. Pure.
 
     reading:     librdkafka has begun; what came before belongs to an assignment that was ended.
+    position:    all before this offset was received, or is nothing that can be received; None: not known yet.
     log_end:     the offset after the partition's last record, as the last answer had it.
     Guarantees:  every record once, in order.
     """
 
-    __slots__ = ("_bytes", "_records", "log_end", "paused", "reading")
+    __slots__ = ("_bytes", "_records", "log_end", "paused", "position", "reading")
 
     def __init__(self) -> None:
         self._records: deque[Received] = deque()
         self._bytes = 0
         self.log_end: int | None = None
+        self.position: int | None = None
         self.paused = False
         self.reading = False
 
@@ -85,6 +89,7 @@ class Held:
         """The next record."""
         self._records.append(record)
         self._bytes += record.size
+        self.position = record.offset + 1
 
     def take(self) -> list[Received]:
         """What comes next, at most BATCH_RECORDS_MAX records and, where one record alone is not larger, BATCH_BYTES_MAX bytes."""
@@ -188,6 +193,11 @@ class Fetcher:
         held = self._held.get(place)
         return None if held is None else held.log_end
 
+    def position(self, place: Place) -> int | None:
+        """All before this offset was received, or is nothing that can be received; None: not known yet."""
+        held = self._held.get(place)
+        return None if held is None else held.position
+
     # The thread.
 
     def _run(self) -> None:
@@ -213,22 +223,32 @@ class Fetcher:
             held.reading = True
 
     def _keep(self, messages: Sequence[Message]) -> None:
-        records = [
-            ((message.topic() or "", message.partition() or 0), _received(message)) for message in messages if self._is_record(message)
-        ]
         with self._lock:
-            for place, record in records:
-                held = self._held.get(place)
-                if held is None or not held.reading:
-                    continue  # given up in this moment
-                held.put(record)
-                if held.full and not held.paused:
-                    held.paused = True
-                    self._consumer.pause([TopicPartition(*place)])
-            for place in {place for place, _ in records}:
-                if (held := self._held.get(place)) is not None:
+            touched = {self._keep_one(message) for message in messages}
+            for place in touched:
+                if place is not None and (held := self._held.get(place)) is not None:
                     held.log_end = self._log_end(place)
-        self._tell()
+        if touched != {None}:
+            self._tell()
+
+    def _keep_one(self, message: Message) -> Place | None:
+        """The partition that a record came of; None: it was none, or of a partition that was given up in this moment."""
+        place = message.topic() or "", message.partition() or 0
+        held = self._held.get(place)
+        error = message.error()
+        if error is not None and error.code() != KafkaError._PARTITION_EOF:
+            self._complain(place, error)
+        elif held is None or not held.reading:
+            return None
+        elif error is not None:
+            held.position = max(held.position or 0, message.offset() or 0)
+        else:
+            held.put(_received(message))
+            if held.full and not held.paused:
+                held.paused = True
+                self._consumer.pause([TopicPartition(*place)])
+            return place
+        return None
 
     def _read_on(self) -> bool:
         """Resume what has room again; whether anything is still paused."""
@@ -244,14 +264,11 @@ class Fetcher:
         _, end = self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True) or (-1, -1)
         return end if end >= 0 else None
 
-    def _is_record(self, message: Message) -> bool:
-        error = message.error()
-        if error is None:
-            return True
+    def _complain(self, place: Place, error: KafkaError) -> None:
+        where = f"{place[0]}/{place[1]}"
         if not passes(error):
-            raise mapped(error, f"read {message.topic()}/{message.partition()}")
-        logger.info("reading %s/%s: %s", message.topic(), message.partition(), error.str())
-        return False
+            raise mapped(error, f"read {where}")
+        logger.info("reading %s: %s", where, error.str())
 
     def _tell(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever wanted to know

@@ -31,6 +31,7 @@ SETTINGS: dict[str, str | int | float | bool] = {
     "enable.partition.eof": True,
     "fetch.wait.max.ms": 100,  # how late the end is noticed when no record is in its place; a new record is answered at once
     "fetch.error.backoff.ms": 100,
+    "topic.metadata.refresh.interval.ms": 10_000,  # where a leader is not found at once, it is not looked for only after five minutes
     "fetch.message.max.bytes": FETCH_BYTES_MAX,
     "queued.max.messages.kbytes": QUEUED_KIB_MAX,
     "queued.min.messages": 10_000,

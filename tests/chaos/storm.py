@@ -83,6 +83,13 @@ class Storm:
                 time.sleep(TICK_S)
         self._writer.flush()
 
+    def tend(self) -> None:
+        """After the storm: start again who has ended, as whoever supervises it does."""
+        for role in self._roles():
+            if not role.is_running:
+                self.damage.fell.append(f"after the storm: {role.name}: {role.last_words()}")
+                role.start()
+
     @property
     def _is_hurt(self) -> bool:
         return bool(self._restarts) or self._broker_back is not None or any(not role.is_running for role in self._roles())

@@ -81,15 +81,15 @@ def test_nothing_is_lost_whatever_is_killed(cluster, kafka_of_its_own, seed, say
         writer = Writer(kafka_of_its_own.bootstrap_servers, cluster.topics.mutations.name)
         storm = Storm(Plan(seconds=SECONDS, kills=kills), cluster, kafka_of_its_own, writer, rng)
         storm.run()
-        report = settled(recorder, writer)
+        report = settled(recorder, writer, storm)
         say(table(seed, storm.damage, report, recorder))
     assert [] == list(report.violations), str(report)
     assert kills == storm.damage.kills
     assert report.operations[Outcome.OK] > 0.9 * sum(report.operations.values())
 
 
-def settled(recorder: Recorder, writer: Writer) -> Report:
-    """What has arrived once nothing comes any more; after a while as it is, complete or not."""
+def settled(recorder: Recorder, writer: Writer, storm: Storm) -> Report:
+    """What has arrived once nothing comes any more; after a while as it is, complete or not. Who ends meanwhile is started again."""
     operations = writer.operations
     webhooks = [Webhook(name, matches) for name, (_, matches) in WEBHOOKS.items()]
     waits = itertools.repeat(QUIET_S, int(SETTLE_S / QUIET_S))
@@ -98,6 +98,7 @@ def settled(recorder: Recorder, writer: Writer) -> Report:
         report = check(operations, map(arrival_of, recorder.calls), webhooks)
         if not any(violation.kind is Kind.LOST for violation in report.violations):
             break
+        storm.tend()
     return report
 
 

@@ -7,6 +7,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from connectors.kafka.admin import readable_ends
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.fetching import HELD_RECORDS_MAX, Fetcher
 
@@ -50,6 +51,21 @@ async def taken(fetcher, places, count):
                 found.setdefault(partition, []).extend(int(record.value) for record in batch)
             await fetcher.wait(0.1)
     return found
+
+
+async def test_the_end_of_a_transaction_is_passed(kafka, topic, fetcher):
+    """It has an offset and is no record: who waits for all before the end of the log waits no longer."""
+    producer = produce(kafka, topic, 0, range(3), **{"transactional.id": topic})
+    producer.commit_transaction(WAIT_S)
+    place = (topic, 0)
+    fetcher.begin({place: None})
+    assert {0: [0, 1, 2]} == await taken(fetcher, [place], 3)
+    (end,) = readable_ends(KafkaConfig(bootstrap_servers=kafka.bootstrap_servers), [place], timeout_s=WAIT_S).values()
+    assert 4 == end
+    async with asyncio.timeout(WAIT_S):
+        while fetcher.position(place) != end:  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.01)
+    assert not fetcher.has(place)
 
 
 async def test_each_partition_comes_in_order_from_its_offset(kafka, topic, fetcher):

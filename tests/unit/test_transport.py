@@ -31,6 +31,7 @@ class Fetched:
     def __init__(self):
         self.reading: dict[Any, int | None] = {}
         self.batches: dict[Any, list[Any]] = {}
+        self.received: int | None = None
 
     def begin(self, offsets):
         assert not self.reading.keys() & offsets.keys(), "is read already"
@@ -55,6 +56,9 @@ class Fetched:
 
     def log_end(self, place):
         return None
+
+    def position(self, place):
+        return self.received
 
 
 @pytest.fixture
@@ -158,15 +162,24 @@ async def test_what_was_taken_before_partitions_are_revoked_makes_no_room_later(
 async def test_what_waits_is_what_is_not_read_or_not_done(consumer):
     """A partition that is read and empty has nothing to wait for."""
     consumer._thread._consumer = cast(Any, SimpleNamespace(assignment=lambda: {TOPIC}))
-    assert {TOPIC: -1} == consumer.waiting()
+    assert {TOPIC: 0} == consumer.waiting({})
     consumer._begin({TOPIC})
-    assert {} == consumer.waiting()
+    assert {} == consumer.waiting({})
     consumer.app.fetcher.batches[TOPIC] = [[record(0)]]
-    assert {TOPIC: -1} == consumer.waiting()
+    assert {TOPIC: 0} == consumer.waiting({})
     (taken_message,) = [consumer._to_message(tp, batches[0]) for tp, batches in consumer._take({TOPIC}).items()]
-    assert {TOPIC: -1} == consumer.waiting()
+    assert {TOPIC: 0} == consumer.waiting({})
     consumer.ack(taken_message)
-    assert {} == consumer.waiting()
+    assert {} == consumer.waiting({})
+
+
+async def test_a_log_that_is_not_read_to_its_end_waits(consumer):
+    """Also when nothing of it comes any more; the end of a transaction is no record, and nothing to wait for."""
+    consumer._thread._consumer = cast(Any, SimpleNamespace(assignment=lambda: {TOPIC}))
+    consumer._begin({TOPIC})
+    assert {TOPIC: 0} == consumer.waiting({TOPIC: 2})
+    consumer.app.fetcher.received = 2
+    assert {} == consumer.waiting({TOPIC: 2})
 
 
 async def test_what_the_client_of_the_group_gave_up_on_is_told(consumer):
