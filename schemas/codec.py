@@ -15,10 +15,11 @@ from importlib.resources import files
 from io import BytesIO
 from typing import Any
 
-from fastavro import parse_schema, schemaless_reader, schemaless_writer
+from fastavro import parse_schema, schemaless_reader
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 from fastavro.types import AvroMessage
 
+from schemas.avro_writer import compile_writer
 from schemas.errors import BadRecord, Reason
 
 SINGLE_OBJECT = b"\xc3\x01"
@@ -39,6 +40,7 @@ class Schema:
         self.sources = [json.loads(file.read_text()) for _, file in found]
         self.versions = [parse_schema(source) for source in self.sources]
         self.newest = self.versions[-1]
+        self.write = compile_writer(self.newest)
         self.prefix = b""
         self.prefixes: tuple[bytes, ...] = ()
         self._ids: list[int | None] = [None] * len(self.sources)
@@ -57,6 +59,10 @@ class Schema:
         self.prefixes = tuple(self._written)
         self.prefix = wire[-1] or plain[-1]
 
+    def wrote(self, data: bytes) -> bool:
+        """Whether the bytes begin as those of this record do."""
+        return data.startswith(self.prefixes)
+
     def writer(self, data: bytes) -> tuple[bytes, Any] | None:
         """The prefix that the bytes begin with and the schema that they were written with; None when it is none of this record's."""
         for length in (10, 5):
@@ -72,10 +78,7 @@ def _fingerprint(source: Any) -> bytes:
 
 def encode(schema: Schema, record: Mapping[str, Any]) -> bytes:
     """The bytes of one record, in the newest version of its schema."""
-    out = BytesIO()
-    out.write(schema.prefix)
-    schemaless_writer(out, schema.newest, record)
-    return out.getvalue()
+    return schema.prefix + schema.write(record)
 
 
 def decode(schema: Schema, data: bytes, schema_by_id: SchemaById | None = None) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def decode_mutation(key: bytes | None, value: bytes | None, schema_by_id: Schema
     """What any producer wrote to ``mutations``: JSON, Avro, or no value at all (a remove of the document that the key names)."""
     if value is None:
         return removal(key)
-    if MARK.writer(value):
+    if MARK.wrote(value):
         offset = decode(MARK, value)["webhooks"]
         if offset < 0:
             raise BadRecord(Reason.INVALID, f"the mark names offset {offset}")
@@ -138,7 +138,7 @@ def encode_passed_mark(mark: PassedMark) -> bytes:
 
 def decode_change(value: bytes) -> Change | PassedMark:
     """One record of ``changes``."""
-    if PASSED_MARK.writer(value):
+    if PASSED_MARK.wrote(value):
         mark = decode(PASSED_MARK, value)
         return PassedMark(mark["webhooks"], Origin(mark["epoch"], mark["partition"], mark["offset"]))
     record = decode(CHANGE, value)
@@ -277,7 +277,7 @@ def encode_parked(record: Parked | Down) -> bytes:
 
 def decode_parked(value: bytes) -> Parked | Down:
     """One record of ``parked``."""
-    if DOWN.writer(value):
+    if DOWN.wrote(value):
         down = decode(DOWN, value)
         return Down(down["webhookUid"], down["sinceUs"])
     record = decode(PARKED, value)
@@ -303,7 +303,7 @@ def encode_notice(notice: Notice) -> bytes:
 
 def decode_activity(value: bytes) -> Attempt | Notice:
     """One record of ``attempts``, whichever it is."""
-    if not NOTICE.writer(value):
+    if not NOTICE.wrote(value):
         return decode_attempt(value)
     record = decode(NOTICE, value)
     return Notice(
@@ -382,15 +382,15 @@ def encode_installation(installation: Installation) -> bytes:
 
 def decode_webhooks(value: bytes) -> WebhookRevision | WebhookSince | WebhookStatus | Replay | Installation:
     """One record of ``webhooks``."""
-    if REPLAY.writer(value):
+    if REPLAY.wrote(value):
         return decode_replay(value)
-    if SINCE.writer(value):
+    if SINCE.wrote(value):
         since = decode(SINCE, value)
         return WebhookSince(since["name"], since["revision"], Origin(since["epoch"], since["partition"], since["offset"]))
-    if INSTALLATION.writer(value):
+    if INSTALLATION.wrote(value):
         found = decode(INSTALLATION, value)
         return Installation(found["epoch"], found["mutationsTopicId"], found["changesTopicId"])
-    if STATUS.writer(value):
+    if STATUS.wrote(value):
         status = decode(STATUS, value)
         return WebhookStatus(
             status["uid"], status["name"], status["edit"], _member(State, status["state"]), status["reason"], status["atUs"]

@@ -27,7 +27,7 @@ def project_attempts(value: bytes) -> Item:
 
     Raises:  BadRecord: unknown-schema, undecodable, invalid.
     """
-    if RESEND.writer(value):
+    if RESEND.wrote(value):
         return decode_resend(value)
     attempt = decode_attempt(value)
     rank = rank_of(attempt.id)

@@ -1,0 +1,74 @@
+"""What is written is Avro as fastavro writes it, byte for byte."""
+
+from io import BytesIO
+from typing import Any
+
+import pytest
+from fastavro import schemaless_writer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.avro_writer import LONG_MAX, LONG_MIN, compile_writer
+from schemas.codec import Schema
+from schemas.records import ALL
+
+VALUES = {
+    "string": st.text(st.characters(exclude_categories=["Cs"]), max_size=200),
+    "bytes": st.binary(max_size=200),
+    "int": st.integers(-(2**31), 2**31 - 1),
+    "long": st.integers(LONG_MIN, LONG_MAX),
+    "boolean": st.booleans(),
+}
+
+
+def values_of(schema: Any) -> st.SearchStrategy[Any]:
+    """Any value of a parsed schema."""
+    match schema:
+        case str():
+            return VALUES[schema]
+        case [*branches]:
+            return st.one_of([st.none() if branch == "null" else values_of(branch) for branch in branches])
+        case {"type": "record", "fields": fields}:
+            return st.fixed_dictionaries({field["name"]: values_of(field["type"]) for field in fields})
+        case {"type": "array", "items": items}:
+            return st.lists(values_of(items), max_size=5)
+        case {"type": "map", "values": values}:
+            return st.dictionaries(VALUES["string"], values_of(values), max_size=5)
+    return values_of(schema["type"])
+
+
+@pytest.mark.parametrize("schema", ALL, ids=lambda schema: schema.name)
+@given(data=st.data())
+def test_every_record_is_written_as_fastavro_writes_it(schema: Schema, data: st.DataObject) -> None:
+    """Whatever the values, the bytes are those of the library that reads them."""
+    value = data.draw(values_of(schema.newest))
+    out = BytesIO()
+    schemaless_writer(out, schema.newest, value)
+    assert out.getvalue() == schema.write(value)
+
+
+@given(st.one_of(st.integers(max_value=LONG_MIN - 1), st.integers(min_value=LONG_MAX + 1)))
+def test_a_number_that_is_no_long_is_refused(number: int) -> None:
+    """More than 64 bits would be written as something that nobody can read."""
+    with pytest.raises(OverflowError):
+        compile_writer("long")(number)
+
+
+@pytest.mark.parametrize(("type_", "value"), [("string", 1), ("string", None), ("bytes", "a"), ("long", "1"), ("long", 1.5)])
+def test_a_value_of_another_type_is_refused(type_: str, value: object) -> None:
+    """A mistake in our own code shows where it is made, not where the record is read."""
+    with pytest.raises((TypeError, AttributeError)):
+        compile_writer(type_)(value)
+
+
+def test_a_field_that_is_missing_is_refused() -> None:
+    """Every field is written; there is no guessing at defaults."""
+    with pytest.raises(KeyError):
+        compile_writer({"type": "record", "name": "R", "fields": [{"name": "a", "type": "long"}]})({})
+
+
+@pytest.mark.parametrize("schema", ["livehook.Change", ["string", "null"], ["null", "string", "long"], {"type": "enum", "symbols": ["A"]}])
+def test_a_schema_that_cannot_be_written_is_refused_at_the_start(schema: Any) -> None:
+    """What none of our schemas has is not written wrongly."""
+    with pytest.raises(ValueError, match="no writer for"):
+        compile_writer(schema)
