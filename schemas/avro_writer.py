@@ -53,19 +53,23 @@ def _varint(number: int) -> bytes:
     return bytes(out)
 
 
-_SMALL = [_varint(number) for number in range(2_048)]  # nearly all lengths, versions and the like
+SMALL_MAX = 2_047
+_SMALL = [_varint(number) for number in range(SMALL_MAX + 1)]  # nearly all lengths, versions and the like
 
 
 def _long(value: int) -> bytes:
-    return _SMALL[value] if 0 <= value < len(_SMALL) else _varint(value)
+    return _SMALL[value] if 0 <= value <= SMALL_MAX else _varint(value)
 
 
 def _bytes(value: bytes) -> bytes:
-    return _long(len(value)) + value
+    size = len(value)
+    return (_SMALL[size] if size <= SMALL_MAX else _varint(size)) + value
 
 
 def _string(value: str) -> bytes:
-    return _bytes(value.encode())
+    data = value.encode()
+    size = len(data)  # the same once more: some fifty strings an attempt, and a call costs as much as the rest
+    return (_SMALL[size] if size <= SMALL_MAX else _varint(size)) + data
 
 
 def _boolean(value: bool) -> bytes:
@@ -97,7 +101,8 @@ def _map(write: Write) -> Write:
             return b"\x00"
         parts = [_long(len(value))]
         for key, item in value.items():
-            parts += (_key(key), write(item))
+            parts.append(_key(key))
+            parts.append(write(item))
         parts.append(b"\x00")
         return b"".join(parts)
 

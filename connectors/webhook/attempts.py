@@ -21,8 +21,7 @@ from schemas.topics import Record
 DETAIL_CHARS_MAX = 1_000
 SECRET_CHARS_MIN = 6  # a shorter one would mask half of an answer that has nothing to do with it
 
-# Asked some twenty times an attempt; receivers choose names freely, so that it is bounded.
-_is_secret = lru_cache(maxsize=1_024)(is_secret_header)
+NAMES_KEPT = 1_024
 
 
 def attempt_of(
@@ -97,7 +96,7 @@ def _response(response: Response, secrets: list[str]) -> Exchanged:
 
 def _secrets(request: Request) -> list[str]:
     """The values of a request's secret headers; of credentials without their scheme, which is no secret and may be all that is left out."""
-    values = [value.rpartition(" ")[2] for name, value in request.headers if _is_secret(name)]
+    values = [value.rpartition(" ")[2] for name, value in request.headers if _named(name)[1]]
     return [value for value in values if len(value) >= SECRET_CHARS_MIN]
 
 
@@ -105,9 +104,15 @@ def _shown(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Headers as they may be shown, in lower case; one that came several times stands once, with all its values."""
     shown: dict[str, str] = {}
     for name, value in headers:
-        lower = name.lower()
-        if _is_secret(lower):
+        lower, is_secret = _named(name)
+        if is_secret:
             shown[lower] = MASK
         else:
             shown[lower] = f"{shown[lower]}, {value}" if lower in shown else value
     return shown
+
+
+@lru_cache(maxsize=NAMES_KEPT)  # asked some twenty times an attempt; receivers choose names freely, so that it is bounded
+def _named(name: str) -> tuple[str, bool]:
+    """A header's name in lower case, and whether its value is never shown."""
+    return name.lower(), is_secret_header(name)
