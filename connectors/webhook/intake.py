@@ -56,6 +56,11 @@ class Intake:
         self.is_open = False  # until it is known what was parked before, nothing is taken
 
     @property
+    def is_stopped(self) -> bool:
+        """Whether a partition is not read on for now."""
+        return bool(self._stopped)
+
+    @property
     def stopped(self) -> list[Place]:
         """The partitions that are not read on for now."""
         return [(self._known.topic, partition) for partition in self._stopped]

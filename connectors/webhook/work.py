@@ -136,7 +136,7 @@ class LaneWork:
     def _startable(self, at_most: int | None = None) -> list[Held]:
         """What may be called now, counted as begun."""
         shared, lane, health = self._shared, self._lane, self.health
-        if not self._may_start():
+        if lane.in_flight >= self._concurrency or not self._may_start():
             return []
         now = shared.now()
         share = shared.calls.allows(lane.in_flight)
@@ -167,9 +167,9 @@ class LaneWork:
             await self._attempt(held)
             self._shared.calls.used -= 1  # a call that is cancelled is counted off in give_up
             self._shared.freed()
-            if self.intake.stopped or self._lane.parking.documents:
+            following = self._startable(1)  # first of all, which spares the next call a task of its own
+            if self.intake.is_stopped or self._lane.parking.documents:
                 self.go_on()
-            following = self._startable(1)
             if not following:
                 self._write_parked()
                 return self._arm()
@@ -246,7 +246,7 @@ class LaneWork:
 
     def _read_parked(self) -> None:
         """Read back what is due, as much as may be sent."""
-        if not self._may_start() or (self._lane.has_ready and self.health.is_down):
+        if not self._lane.parking.documents or not self._may_start() or (self._lane.has_ready and self.health.is_down):
             return
         now = self._shared.now()
         if documents := self.parker.due(now, min(self._room(now), self._shared.calls.allows(self._lane.in_flight))):
@@ -261,11 +261,9 @@ class LaneWork:
 
     def _arm(self) -> None:
         """Wake up when the next retry is due, or the next call allowed."""
-        if not self._may_start():
-            return  # whatever changes that makes the lane go on
         now = self._shared.now()
         due = self._next(now)
-        if due is None:
+        if due is None or not self._may_start():  # whatever changes the latter makes the lane go on
             return
         if self._timer is not None:
             if self._timer_due <= due:
