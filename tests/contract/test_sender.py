@@ -509,10 +509,11 @@ async def test_whatever_comes_the_outcome_is_typed(sender, seed):
         assert isinstance(found, Response) or found.code in OF_THE_WAY
     await sender.close()
     for _ in range(1_000):  # the loop closes sockets a little later
-        if (tasks, files) == (len(asyncio.all_tasks()), open_files()):
+        if len(asyncio.all_tasks()) <= tasks and open_files() <= files:
             break
         await asyncio.sleep(0.001)
-    assert (tasks, files) == (len(asyncio.all_tasks()), open_files())
+    assert len(asyncio.all_tasks()) <= tasks
+    assert open_files() <= files  # fewer, where something of another test was still open in the beginning
 
 
 def open_files() -> int:
