@@ -76,6 +76,15 @@ def queries(rows: list[Row], count: int, *, unindexable: float = 0.0, seed: int 
         yield make(rng.choice(rows), rng)
 
 
+def idle_queries(rows: list[Row], count: int, *, seed: int = 2) -> Iterator[str]:
+    """Queries of the same kinds about flights that there are not: no change matches them."""
+    rng = random.Random(seed)
+    for _ in range(count):
+        row = rng.choice(rows)
+        elsewhere = {name: value + 100_000 if name in NUMBERS else f"~{value}" for name, value in row.items()}
+        yield rng.choice(_ABOUT_A_ROW)(elsewhere, rng)
+
+
 Make = Callable[[Row, random.Random], str]
 _EQUALITIES: tuple[Make, ...] = (
     lambda row, rng: f"carrier = '{row['carrier']}' AND flight = {row['flight']}",
@@ -97,6 +106,7 @@ _CHOICES: tuple[Make, ...] = (
     lambda row, rng: f"flight IN ({row['flight']}, {row['flight'] + 1}, {rng.randrange(1, 6000)})",
     lambda row, rng: f"dest IN ('{row['dest']}', 'XXX') AND depDelay >= {rng.randrange(0, 200)}",
 )
+_ABOUT_A_ROW = (*_EQUALITIES, *_RANGES[:4], *_CHOICES[:2], _CHOICES[3])  # the others match by what they draw
 _UNINDEXABLE: tuple[Make, ...] = (
     lambda row, rng: f"arrDelay - depDelay > {rng.randrange(60, 180)}",
     lambda row, rng: f"depDelay + arrDelay > {rng.randrange(300, 900)} && origin != dest",

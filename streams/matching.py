@@ -34,10 +34,10 @@ class StandingQuery:
     events: tuple[Match, ...]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Standing:
     """
-    One revision of a webhook in the matching agent.
+    One revision of a webhook in the matching agent; equal to itself only.
 
     lane_partition: 0 where the lane has one partition; None where the document's key finds it.
     since:  the first origin of each partition that it serves; a partition that is missing is not served yet. A later revision of the same

@@ -28,7 +28,7 @@ class Subscriptions:
 
     def __init__(self, topics: Topics, queries: StandingQueries | None = None) -> None:
         self._topics = topics
-        self.queries = IndexedStandingQueries() if queries is None else queries
+        self.queries = IndexedStandingQueries(topics.partitions) if queries is None else queries
         self._pending: dict[int, tuple[str, int]] = {}  # offset in `webhooks` -> revision that has no since yet
         self._waiting: dict[int, list[asyncio.Future[None]]] = {}
         self.registry = Registry()

@@ -91,7 +91,9 @@ class Module:
         body = f"    return {condition}\n"
         if self._spends:
             body = f"    b = Budget()\n    try:\n      return {condition}\n    except OutOfStepsError:\n      return False\n"
-        return f"def make({names}):\n{''.join(self._functions)}  def matches(d):\n{body}  return matches\n"
+        # Constants are defaults, not cells of a closure: less to keep, and less to load at each call.
+        defaults = "".join(f", {name}={name}" for name in names.split(", ") if name)
+        return f"def make({names}):\n{''.join(self._functions)}  def matches(d{defaults}):\n{body}  return matches\n"
 
 
 class Writer:

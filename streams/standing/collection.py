@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from schemas.changes import Change
 from schemas.deliveries import Match
 from streams.standing.buckets import Bucket, added, removed
 from streams.standing.documents import Documents
+from streams.standing.found import Found
 from streams.standing.levels import Level
-from streams.standing.places import Found
 from streams.standing.selection import Selection
 
 S = TypeVar("S")
@@ -43,7 +43,7 @@ class CollectionQueries(Generic[S]):
     def __init__(self) -> None:
         self._entries: dict[tuple[Selection, frozenset[str] | None], Entry[S]] = {}
         self._by_id: dict[str, Bucket[Entry[S]]] = {}
-        self._level: Level[Entry[S]] = Level()
+        self._level: Level[Entry[S]] = Level(remembers=True)
         self._always: Bucket[Entry[S]] = ()
 
     def __bool__(self) -> bool:
@@ -102,45 +102,53 @@ class CollectionQueries(Generic[S]):
         one += self._always
         return found
 
-    def wanting(self, change: Change, documents: Documents) -> Iterator[tuple[Entry[S], Match]]:
-        """The entries that want a change, and what it is to them."""
+    def wanting(self, change: Change, documents: Documents) -> Sequence[tuple[Match, Sequence[Entry[S]]]]:
+        """What the change is to whom: the entries that want it, each once."""
         found = self.candidates(change, documents)
         if change.new is None:
-            yield from ((entry, Match.REMOVE) for entry in set(found.old) if _holds(entry, documents.old))
-        elif change.old is None:
-            yield from ((entry, Match.CREATE) for entry in set(found.new) if _holds(entry, documents.new))
-        else:
-            yield from _updated(found, documents)
+            return ((Match.REMOVE, _holding(found.old, documents.old)),)
+        if change.old is None:
+            return ((Match.CREATE, _holding(found.new, documents.new)),)
+        return _updated(found, documents)
 
 
-def _updated(found: Found[Entry[S]], documents: Documents) -> Iterator[tuple[Entry[S], Match]]:
+def _updated(found: Found[Entry[S]], documents: Documents) -> Sequence[tuple[Match, Sequence[Entry[S]]]]:
     """
     What an update is to the entries that it has found.
 
     Whoever was found by one value only does not match the other. An answer that depends on nothing that changed holds for both.
     """
-    old, new = documents.old(), documents.new()
-    both = set(found.both)
+    both = dict.fromkeys(found.both)
+    enters: list[Entry[S]] = []
+    leaves: list[Entry[S]] = []
     if found.old or found.new:
-        by_old, by_new = set(found.old), set(found.new)
-        both |= by_old & by_new
-        for entry in by_new - both:
-            if entry.asks is None or entry.asks(new):
-                yield entry, Match.ENTER
-        for entry in by_old - both:
-            if entry.asks is None or entry.asks(old):
-                yield entry, Match.LEAVE
+        by_old, by_new = dict.fromkeys(found.old), dict.fromkeys(found.new)
+        both |= dict.fromkeys(entry for entry in by_old if entry in by_new)
+        enters = _holding([entry for entry in by_new if entry not in both], documents.new)
+        leaves = _holding([entry for entry in by_old if entry not in both], documents.old)
+    updates: list[Entry[S]] = []
+    if both:
+        _updated_by_both(both, documents, updates, enters, leaves)
+    return (Match.UPDATE, updates), (Match.ENTER, enters), (Match.LEAVE, leaves)
+
+
+def _updated_by_both(
+    both: Iterable[Entry[S]], documents: Documents, updates: list[Entry[S]], enters: list[Entry[S]], leaves: list[Entry[S]]
+) -> None:
+    old, new, changed = documents.old(), documents.new(), documents.changed()
     for entry in both:
         asks = entry.asks
         if asks is None:
-            yield entry, Match.UPDATE
-            continue
-        is_new = asks(new)
-        if is_new if entry.reads.isdisjoint(documents.changed()) else asks(old):
-            yield entry, Match.UPDATE if is_new else Match.LEAVE
-        elif is_new:
-            yield entry, Match.ENTER
+            updates.append(entry)
+        elif asks(new):
+            (updates if entry.reads.isdisjoint(changed) or asks(old) else enters).append(entry)
+        elif not entry.reads.isdisjoint(changed) and asks(old):
+            leaves.append(entry)
 
 
-def _holds(entry: Entry[S], document: Callable[[], Any]) -> bool:
-    return entry.asks is None or entry.asks(document())
+def _holding(entries: Collection[Entry[S]], decoded: Callable[[], Any]) -> list[Entry[S]]:
+    """Those whose query matches a document, each once."""
+    if not entries:
+        return []
+    document = decoded()
+    return [entry for entry in dict.fromkeys(entries) if (asks := entry.asks) is None or asks(document)]

@@ -10,7 +10,6 @@ from schemas.changes import Change
 
 _decode = msgspec.json.decode
 _encode = msgspec.json.encode
-_SCALARS = frozenset((str, int, float, bool, type(None)))
 _NOTHING = object()
 
 
@@ -46,10 +45,11 @@ class Documents:
 
 def changed(old: dict[str, Any], new: dict[str, Any]) -> set[str]:
     """The properties that are not the same in two documents, to the digit: 31 and 31.0 differ, as no query may take one for the other."""
-    found = old.keys() - new.keys()
-    for name, value in new.items():
-        before = old.get(name, _NOTHING)
-        if before == value and type(before) is (kind := type(value)) and (kind in _SCALARS or _encode(before) == _encode(value)):
-            continue  # encoded again, because [1] == [1.0] == [true] in Python
-        found.add(name)
-    return found
+    found = {
+        name
+        for name, value in new.items()
+        if (before := old.get(name, _NOTHING)) != value
+        or (kind := type(value)) is not type(before)
+        or ((kind is list or kind is dict) and _encode(before) != _encode(value))  # because [1] == [1.0] == [true] in Python
+    }
+    return found if old.keys() <= new.keys() else found | (old.keys() - new.keys())

@@ -12,7 +12,8 @@ from typing import Any, Generic, TypeVar
 
 from streams.standing.buckets import Bucket, added, removed
 from streams.standing.conditions import Condition
-from streams.standing.places import Found, Places
+from streams.standing.found import Found
+from streams.standing.places import Places
 from streams.standing.predicates import Predicate
 
 E = TypeVar("E", bound=Hashable)
@@ -25,9 +26,9 @@ class Level(Generic[E]):
 
     __slots__ = ("_nodes", "_places")
 
-    def __init__(self) -> None:
+    def __init__(self, *, remembers: bool = False) -> None:
         self._nodes: dict[Predicate, _Node[E]] = {}
-        self._places: Places[_Node[E]] = Places()
+        self._places: Places[_Node[E]] = Places(remembers=remembers)
 
     def __bool__(self) -> bool:
         return bool(self._nodes)
@@ -54,10 +55,7 @@ class Level(Generic[E]):
         """Add to `found` every entry whose condition holds for a document, and perhaps some more."""
         nodes: list[_Node[E]] = []
         self._places.find(document, nodes)
-        for node in nodes:
-            found += node.entries
-            if node.inside is not None:
-                node.inside.find(document, found)
+        _open(nodes, document, found)
 
     def find_both(self, old: dict[str, Any], new: dict[str, Any], changed: set[str], found: Found[E]) -> None:
         """The same for an old and a new document whose properties differ in those named."""
@@ -67,11 +65,18 @@ class Level(Generic[E]):
             found.both += node.entries
             if node.inside is not None:
                 node.inside.find_both(old, new, changed, found)
-        for document, one_side, side in ((old, nodes.old, found.old), (new, nodes.new, found.new)):
-            for node in one_side:
-                side += node.entries
-                if node.inside is not None:
-                    node.inside.find(document, side)
+        if nodes.old:
+            _open(nodes.old, old, found.old)
+        if nodes.new:
+            _open(nodes.new, new, found.new)
+
+
+def _open(nodes: list[_Node[E]], document: dict[str, Any], found: list[E]) -> None:
+    """What stands in nodes whose predicates hold for a document."""
+    for node in nodes:
+        found += node.entries
+        if node.inside is not None:
+            node.inside.find(document, found)
 
 
 class _Node(Generic[E]):

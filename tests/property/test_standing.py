@@ -37,9 +37,10 @@ from streams.query.ast import (
 from streams.query.compile import compile_tree
 from streams.standing.conditions import Condition, condition_of
 from streams.standing.documents import changed
+from streams.standing.found import Found
 from streams.standing.index import IndexedStandingQueries
 from streams.standing.levels import Level
-from streams.standing.places import Found, Places
+from streams.standing.places import Places
 from streams.standing.predicates import Absent, Element, Equals, Flag, Interval, Predicate, Prefix, value_at
 from streams.standing.selection import selection_of
 from tests.property.query_strategies import documents, expressions
@@ -162,7 +163,7 @@ looked_up = st.fixed_dictionaries(
 @example([Interval(("a",), "number", -1e308, 1e308, low_open=True, high_open=True)], [], [{"a": 10**400}, {"a": 1e308}])
 def test_stores_find_what_holds_and_nothing_else(added: list[Predicate], taken: list[int], asked: list[dict[str, Any]]) -> None:
     """Whatever was added and removed before; and an empty store is as new."""
-    stores: Places[int] = Places()
+    stores: Places[int] = Places(remembers=True)
     kept = dict(enumerate(dict.fromkeys(added)))
     for number, predicate in kept.items():
         stores.add(predicate, number)
@@ -182,7 +183,7 @@ def test_stores_find_what_holds_and_nothing_else(added: list[Predicate], taken: 
 @given(st.lists(predicates, max_size=20), looked_up, looked_up)
 def test_looking_up_two_documents_at_once_finds_what_each_finds(added: list[Predicate], old: dict[str, Any], new: dict[str, Any]) -> None:
     """What is the same in both is looked up once, and found for both."""
-    stores: Places[int] = Places()
+    stores: Places[int] = Places(remembers=True)
     for number, predicate in enumerate(dict.fromkeys(added)):
         stores.add(predicate, number)
     found: Found[int] = Found()
@@ -227,6 +228,7 @@ def test_levels_find_every_condition_that_holds(added: list[Condition], taken: s
 
 COLLECTIONS = ["people", "orders", "*"]
 IDS = ["1", "2", "3"]
+PARTITIONS = 2
 origins = st.builds(Origin, st.just(0), st.integers(0, 1), st.integers(0, 5))
 
 
@@ -282,22 +284,22 @@ steps = st.one_of(standings(), standings(), standings(), st.tuples(st.sampled_fr
 @SETTINGS
 @given(st.lists(steps, max_size=12), st.lists(changes(), min_size=1, max_size=4))
 def test_the_index_says_what_asking_everyone_says(history: list[Any], asked: list[Change]) -> None:
-    """After any history of webhooks put, put again and removed; and whoever wants a change was among the candidates."""
-    simple, index = SimpleStandingQueries(), IndexedStandingQueries()
+    """At any moment of a history of webhooks put, put again and removed; and whoever wants a change was among the candidates."""
+    simple, index = SimpleStandingQueries(), IndexedStandingQueries(PARTITIONS)
     for step in history:
         for queries in (simple, index):
             queries.put(step) if isinstance(step, Standing) else queries.remove(*step)
-    for change in asked:
-        expected = [(one.name, one.revision, match, trigger) for one, match, trigger in simple.matching(change)]
-        assert expected == [(one.name, one.revision, match, trigger) for one, match, trigger in index.matching(change)]
-        assert {(name, revision) for name, revision, _, _ in expected} <= index.candidates(change)
+        for change in asked:  # after each step, for what was found before is remembered
+            expected = [(one.name, one.revision, match, trigger) for one, match, trigger in simple.matching(change)]
+            assert expected == [(one.name, one.revision, match, trigger) for one, match, trigger in index.matching(change)]
+            assert {(name, revision) for name, revision, _, _ in expected} <= index.candidates(change)
 
 
 @SETTINGS
 @given(st.lists(steps, max_size=12), st.lists(changes(), min_size=1, max_size=4))
 def test_an_index_that_grew_is_one_built_at_once(history: list[Any], asked: list[Change]) -> None:
     """The same answers, and nothing left behind when all are gone."""
-    grown, built = IndexedStandingQueries(), IndexedStandingQueries()
+    grown, built = IndexedStandingQueries(PARTITIONS), IndexedStandingQueries(PARTITIONS)
     last: dict[tuple[str, int], Standing] = {}
     for step in history:
         if isinstance(step, Standing):
