@@ -13,7 +13,7 @@ import msgspec
 
 DAY_MS = 86_400_000
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
-BATCH_RECORDS_MAX = 500  # what a hop works on at once, of one partition
+BATCH_RECORDS_MAX = 2_000  # what a hop works on at once, of one partition: so many only when it is behind
 BATCH_BYTES_MAX = 8 * 1024 * 1024
 SLOTS = 256  # at most so many sinks have something to do; a lone broker spends a second at each start on them
 SLOTS_IN_DEV = 16

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +31,8 @@ from streams.subscriptions import Subscriptions
 logger = logging.getLogger(__name__)
 
 MARK_WAIT_S = 2.0
+ROUND_RECORDS_MAX = 10_000  # deliveries of one batch that are produced together
+ROUND_BYTES_MAX = 16 * 1024 * 1024
 
 
 class DocumentsAgent:
@@ -223,10 +226,11 @@ class MatchingAgent:
         self._subscriptions = subscriptions
         self._metrics = metrics
         self._seen: dict[int, Origin] = {}
+        self._rounds: Counter[int] = Counter()
 
     def progress(self, partition: int) -> int:
-        """See :class:`streams.ports.Agent`."""
-        return 0
+        """See :class:`streams.ports.Agent`: a batch may be many rounds."""
+        return self._rounds[partition]
 
     def revoked(self) -> None:
         """See :class:`streams.ports.Agent`."""
@@ -238,6 +242,7 @@ class MatchingAgent:
     async def process(self, batch: Sequence[Received]) -> None:
         """See :class:`streams.ports.Agent`."""
         deliveries: list[Record] = []
+        size = 0
         begun: list[Record] = []
         for record in batch:
             if record.value is None:
@@ -253,15 +258,29 @@ class MatchingAgent:
                     begun.append(Record(self._webhooks, since.key.encode(), encode_since(since)))
                 continue
             for standing, delivery in match(self._subscriptions.queries, change):
-                deliveries.append(Record(standing.lane, record.key, encode_delivery(delivery, record.value), (), standing.lane_partition))
+                value = encode_delivery(delivery, record.value)
+                deliveries.append(Record(standing.lane, record.key, value, (), standing.lane_partition))
+                size += len(value)
                 self._metrics.matched(standing.name, delivery.match)
+            if len(deliveries) >= ROUND_RECORDS_MAX or size >= ROUND_BYTES_MAX:
+                await self._deliver(deliveries)
+                deliveries, size = [], 0
+                self._rounds[record.partition] += 1
+        await self._deliver(deliveries)
+        await self._producer.send(begun)
+
+    async def _deliver(self, deliveries: Sequence[Record]) -> None:
+        """
+        Produce one round of deliveries.
+
+        The fewer there are for each lane, the more a round costs: Kafka takes a request for each lane, and a producer has five under way.
+        """
         # A webhook deleted in this moment takes its lane along; its deliveries have nowhere to go, and nobody waits for them.
         offsets = await self._producer.send(deliveries, gone_ok=True)
         for lane in {record.topic for record, offset in zip(deliveries, offsets, strict=True) if offset < 0}:
             name = self._topics.webhook_of_lane(lane) or ""
             if self._subscriptions.registry.webhook(name) is not None:
                 raise Fatal(f"{lane} is gone, but its webhook is not: put the webhook again, or delete it")
-        await self._producer.send(begun)
 
     async def _has_read(self, mark: PassedMark) -> bool:
         """Until the revision that the mark names has been read; False when there is none: then the mark is nobody's."""

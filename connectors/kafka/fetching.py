@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 HELD_RECORDS_MAX = 4 * BATCH_RECORDS_MAX
 HELD_BYTES_MAX = 4 * 1024 * 1024
+CONSUMED_MAX = 500  # records by one call: more would hold up the commands that wait behind it
 _POLL_S = 0.1
 _POLL_PAUSED_S = 0.005  # a partition that is to be read on waits for no longer than this
 _STOP_S = 10.0
@@ -42,7 +43,7 @@ _SETTINGS: dict[str, str | int | float | bool] = {
     "fetch.wait.max.ms": 100,  # a partition that is new, or read on, is part of the next fetch; an idle one must not hold that up
     "fetch.queue.backoff.ms": 10,
     "fetch.error.backoff.ms": 100,
-    "queued.min.messages": 10 * BATCH_RECORDS_MAX,
+    "queued.min.messages": 5 * BATCH_RECORDS_MAX,
     "queued.max.messages.kbytes": 16 * 1024,
 }
 
@@ -208,7 +209,7 @@ class Fetcher:
                 first = self._consumer.poll(_POLL_PAUSED_S if self._read_on() else _POLL_S)
                 if first is not None:
                     # poll alone hands over one record a call, consume alone waits until its batch is full: together they do neither
-                    self._keep([first, *self._consumer.consume(BATCH_RECORDS_MAX - 1, 0)])
+                    self._keep([first, *self._consumer.consume(CONSUMED_MAX - 1, 0)])
         except Exception as error:  # noqa: BLE001 - raised again by whoever takes next
             self._failed = error
             self._tell()

@@ -15,7 +15,7 @@ def received(offset, size=10):
 
 
 @settings(max_examples=30)
-@given(st.lists(st.sampled_from(sorted(CHUNKS)), max_size=30), st.integers(0, 1200))
+@given(st.lists(st.sampled_from(sorted(CHUNKS)), max_size=30), st.integers(0, 5_000))
 def test_batches_are_bounded_and_hold_every_record_once(sizes, small):
     """By number and by bytes; a record that is larger alone than the bound goes alone."""
     held = Held()

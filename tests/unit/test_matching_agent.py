@@ -1,0 +1,63 @@
+"""Rules of the matching agent that the rounds of its producer follow."""
+
+from typing import cast
+
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from connectors.kafka.fetching import Received
+from schemas.changes import Change
+from schemas.positions import Origin
+from schemas.records import encode_change, encode_revision
+from schemas.topics import Topics
+from schemas.webhooks import WebhookRevision, WebhookSpec
+from streams.agents import ROUND_RECORDS_MAX, MatchingAgent
+from streams.metrics import StreamsMetrics
+from streams.ports import Log
+from streams.subscriptions import Subscriptions
+
+TOPICS = Topics("test.", 1)
+WEBHOOKS = 100
+
+
+class Rounds:
+    """A producer that notes what each call was given."""
+
+    def __init__(self):
+        self.sent = []
+
+    async def send(self, records, *, gone_ok=False):
+        self.sent.append(list(records))
+        return list(range(len(records)))
+
+
+def subscriptions():
+    """Webhooks that want every change."""
+    known = Subscriptions(TOPICS)
+    for number in range(WEBHOOKS):
+        spec = WebhookSpec(f"w{number}", "http://localhost/", collections=("people",))
+        revision = WebhookRevision(f"u{number}", spec.name, 1, 1, spec, [], 1, 1, [Origin(0, 0, 0)])
+        known.apply(revision.key.encode(), encode_revision(revision), number)
+    return known
+
+
+def received(offset):
+    """One new document."""
+    change = Change("people", f"p{offset}", offset, 1, None, msgspec.json.encode({"n": offset}), Origin(0, 0, offset), 0)
+    return Received(0, offset, change.key.encode(), encode_change(change), 0, ())
+
+
+async def test_a_batch_with_many_deliveries_is_produced_in_bounded_rounds():
+    """In the order of the changes; a round ends with the change that fills it."""
+    producer = Rounds()
+    log = cast(Log, None)  # it is asked about marks, and there are none
+    agent = MatchingAgent(
+        topics=TOPICS, producer=producer, log=log, subscriptions=subscriptions(), metrics=StreamsMetrics(CollectorRegistry())
+    )
+    changes = ROUND_RECORDS_MAX // WEBHOOKS + 3
+    await agent.process([received(offset) for offset in range(changes)])
+    rounds = [len(records) for records in producer.sent if records]
+    assert [ROUND_RECORDS_MAX, 3 * WEBHOOKS] == rounds
+    assert agent.progress(0) > agent.progress(1)  # so that whoever watches sees it move within the batch
+    keys = [record.key for records in producer.sent for record in records if record.topic == TOPICS.lane("w7").name]
+    assert [f"people/p{offset}".encode() for offset in range(changes)] == keys
