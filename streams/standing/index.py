@@ -21,7 +21,7 @@ Wanted: TypeAlias = tuple[Standing, Match, int]
 """The revision, what the change is to it, and the place of its query that wants it."""
 
 
-EVENTS: Final = 5  # that a change can be to a query
+EVENTS: Final = frozenset({Match.CREATE, Match.ENTER, Match.UPDATE, Match.LEAVE, Match.REMOVE})  # what a change can be to a query
 
 
 class _Trigger:
@@ -61,7 +61,7 @@ class _Webhook:
         """A revision of a webhook that was deleted, or deleted and made again, serves nothing: its lane is gone."""
         newest = self.revisions[0]
         for age, standing in enumerate(self.revisions):
-            if not age and len(standing.since) == partitions and len(standing.queries) == 1 and len(standing.queries[0].events) == EVENTS:
+            if not age and len(standing.since) == partitions and len(standing.queries) == 1 and EVENTS.issubset(standing.queries[0].events):
                 yield standing
             elif standing.uid == newest.uid and not newest.deleted:
                 yield from (_Trigger(standing, place, self.revisions[:age]) for place in range(len(standing.queries)))
