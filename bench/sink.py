@@ -61,6 +61,8 @@ def main() -> None:
             row("deliveries", runs, "rate", "a second")
             row("calls under way, on average", runs, "in_flight", "")
             row("CPU of the sink", runs, "cpu_s", "s a 100,000")
+            row("memory of the sink when all are delivered", runs, "memory", "bytes")
+            row("at most until then", runs, "memory_max", "bytes")
             row("a call, p50", runs, "p50", "ms")
             row("a call, p99", runs, "p99", "ms")
 

@@ -163,7 +163,8 @@ def _sink(told: Connection, servers: str, prefix: str, expected: int) -> None:
     async def work() -> None:
         kafka, topics = KafkaConfig(bootstrap_servers=servers), Topics(prefix, PARTITIONS)
         config = SinkConfig(kafka=kafka, topics=topics, worker="http://127.0.0.1/bench", version="bench")
-        producer, attempts, sender = Producer(kafka, client_id="a"), Producer(kafka, client_id="b", linger_ms=20), Timed()
+        producer, sender = Producer(kafka, client_id="a"), Timed()
+        attempts = Producer(kafka, client_id="b", message_timeout_s=30, linger_ms=20, is_idempotent=False)  # as livehook/sink_role.py does
         producer.start()
         attempts.start()
         sink = Sink(config, producer=producer, attempts=attempts, sender=sender)
@@ -176,11 +177,12 @@ def _sink(told: Connection, servers: str, prefix: str, expected: int) -> None:
         while not (stop.done() or 0 < expected <= len(sender.calls)):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         cpu_s, lanes = time.process_time() - begun_cpu, sink.lanes()
+        resident, resident_max = psutil.Process().memory_info().rss, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         sink.stop()
         await running
         await producer.stop(10)
         await attempts.stop(10)
-        told.send((summary(sender.calls, cpu_s), lanes))
+        told.send((summary(sender.calls, cpu_s) | {"memory": resident, "memory_max": resident_max}, lanes))
 
     _many_files()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

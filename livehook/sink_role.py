@@ -49,7 +49,13 @@ class SinkRole:
             kafka=settings.kafka(), topics=self._topics, worker=address, version=__version__, instance_id=instance_id(folder)
         )
         self._producer = Producer(config.kafka, client_id=config.client_id)
-        self._attempts = Producer(config.kafka, client_id=config.client_id, message_timeout_s=ATTEMPTS_S_MAX, linger_ms=ATTEMPTS_LINGER_MS)
+        self._attempts = Producer(  # an attempt that is written twice is one to its readers: they know it by its id
+            config.kafka,
+            client_id=config.client_id,
+            message_timeout_s=ATTEMPTS_S_MAX,
+            linger_ms=ATTEMPTS_LINGER_MS,
+            is_idempotent=False,
+        )
         engine = Http1Sender(Dialler(settings.egress(own_ports=own_ports(address)), refused=Refusals(self._registry)))
         self._sender = AuthorizingSender(engine, user_agent=f"livehook/{__version__}")
         self._sink = Sink(config, producer=self._producer, attempts=self._attempts, sender=self._sender, registry=self._registry)

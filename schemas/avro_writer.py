@@ -45,7 +45,7 @@ def _varint(number: int) -> bytes:
     if not LONG_MIN <= number <= LONG_MAX:
         raise OverflowError(f"{number} is no long")
     left = (number << 1) ^ (number >> 63)
-    out = bytearray()
+    out: list[int] = []
     while left > 0x7F:
         out.append(left & 0x7F | 0x80)
         left >>= 7

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 QUEUED_MAX = 100_000
 FULL_WAIT_S = 0.005
+IN_FLIGHT_MAX = 5  # requests to a broker; idempotence allows no more
 Acknowledged = Callable[[KafkaError | None, Message], None]
 GONE = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
 
@@ -83,16 +84,28 @@ class Producer:
     Args:  client_id: shown by Kafka's own tools.
            message_timeout_s: after which an unacknowledged record is given up; None: never, which keeps every partition a prefix.
            linger_ms: how long librdkafka may wait for company; batches of ``send`` are together already.
+           is_idempotent: without it a record may be written twice, or after a later one. With it, librdkafka's thread takes a whole core
+               (2.16) for as long as five requests wait for a broker's answer and more is to be sent.
     """
 
-    def __init__(self, config: KafkaConfig, *, client_id: str, message_timeout_s: float | None = None, linger_ms: float = 0) -> None:
+    def __init__(
+        self,
+        config: KafkaConfig,
+        *,
+        client_id: str,
+        message_timeout_s: float | None = None,
+        linger_ms: float = 0,
+        is_idempotent: bool = True,
+    ) -> None:
+        self._gapless = is_idempotent and message_timeout_s is None
         self._librdkafka = Librdkafka(
             config.librdkafka()
             | {
                 "client.id": client_id,
                 "acks": "all",
-                "enable.idempotence": True,
-                "enable.gapless.guarantee": message_timeout_s is None,
+                "enable.idempotence": is_idempotent,
+                "enable.gapless.guarantee": self._gapless,
+                "max.in.flight.requests.per.connection": IN_FLIGHT_MAX,
                 "message.timeout.ms": 0 if message_timeout_s is None else int(message_timeout_s * 1000),
                 "topic.metadata.propagation.max.ms": 10_000,
                 "message.max.bytes": DEAD_LETTER_BYTES_MAX,
@@ -104,7 +117,6 @@ class Producer:
             },
             logger=librdkafka_logger("producer"),
         )
-        self._gapless = message_timeout_s is None
         self._fatal: KafkaError | None = None
         self._stopping = threading.Event()
         self._poller = threading.Thread(target=self._poll, name=f"producer {client_id}", daemon=True)

@@ -25,6 +25,19 @@ async def producer(kafka):
     await producer.stop(5.0)
 
 
+@pytest.mark.parametrize(("message_timeout_s", "is_idempotent"), [(None, True), (TIMEOUT_S, True), (TIMEOUT_S, False)])
+async def test_every_record_is_acknowledged_with_its_offset(kafka, topic_prefix, message_timeout_s, is_idempotent):
+    """Whatever the producer guarantees about repeats: who waits learns where each record stands."""
+    topic = f"{topic_prefix}written"
+    ensure_topics(kafka.config, [TopicSpec(topic, 1, {})], replication=None, timeout_s=TIMEOUT_S)
+    producer = Producer(kafka.config, client_id="test", message_timeout_s=message_timeout_s, is_idempotent=is_idempotent)
+    producer.start()
+    try:
+        assert [0, 1, 2] == await producer.send([Record(topic, b"k", b"%d" % number, (), 0) for number in range(3)])
+    finally:
+        await producer.stop(5.0)
+
+
 async def test_a_topic_that_is_gone_is_no_error_where_that_is_ok(kafka, topic_prefix, producer):
     """Neither when Kafka says so nor, later, when librdkafka knows it and refuses at once; the other records are written."""
     gone, stays = f"{topic_prefix}gone", f"{topic_prefix}stays"
