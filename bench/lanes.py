@@ -23,7 +23,7 @@ from prometheus_client import CollectorRegistry
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.harness import Meter, broker, child, environment, prefix, row
-from bench.streams import Measured, fail, topics_of
+from bench.streams import Measured, fail, matching_agent, topics_of
 from connectors.kafka.admin import ensure_topics
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.fetching import Fetcher
@@ -35,7 +35,6 @@ from schemas.positions import Origin
 from schemas.records import encode_change, encode_revision
 from schemas.topics import Record, Topics
 from schemas.webhooks import WebhookRevision, WebhookSpec
-from streams.agents import MatchingAgent
 from streams.app import StreamsWorker
 from streams.metrics import StreamsMetrics
 from streams.subscriptions import Subscriptions
@@ -89,9 +88,7 @@ async def work(arguments: argparse.Namespace, folder: Path) -> None:
     producer.start()
     await producer.send([Record(topics.lane(f"w{number}").name, b"first", b"", (), 0) for number in range(arguments.lanes[0])])
     known = subscriptions(topics, arguments.child, arguments.lanes[0])
-    agent = MatchingAgent(
-        topics=topics, producer=producer, log=KafkaLog(config, topics.group_streams), subscriptions=known, metrics=metrics
-    )
+    agent = matching_agent(topics, producer, KafkaLog(config, topics.group_streams), known, metrics)
     fetcher = Fetcher(config, client_id="bench")
     fetcher.start()
     worker = StreamsWorker(

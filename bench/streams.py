@@ -38,6 +38,7 @@ from schemas.topics import Record, Topics
 from schemas.webhooks import WebhookRevision, WebhookSpec
 from streams.agents import DocumentsAgent, MatchingAgent
 from streams.app import StreamsWorker
+from streams.backfilling import Backfills
 from streams.metrics import StreamsMetrics
 from streams.ports import Agent, Received
 from streams.subscriptions import Subscriptions
@@ -82,6 +83,7 @@ class Measured:
         self._agent = agent
         self._meter = meter
         self.progress = agent.progress
+        self.assigned = agent.assigned
         self.revoked = agent.revoked
         self.close = agent.close
 
@@ -120,7 +122,7 @@ async def work(part: str, servers: str, name: str, records: int, folder: Path) -
             metrics=metrics,
         )
         if part == "documents"
-        else MatchingAgent(topics=topics, producer=producer, log=log, subscriptions=subscriptions(topics), metrics=metrics)
+        else matching_agent(topics, producer, log, subscriptions(topics), metrics)
     )
     fetcher = Fetcher(config, client_id="bench")
     fetcher.start()
@@ -130,6 +132,12 @@ async def work(part: str, servers: str, name: str, records: int, folder: Path) -
     )  # fmt: skip
     await worker.start()
     await asyncio.Event().wait()
+
+
+def matching_agent(topics: Topics, producer: Producer, log: KafkaLog, known: Subscriptions, metrics: StreamsMetrics) -> MatchingAgent:
+    """The agent with all that belongs to it."""
+    backfills = Backfills(topics=topics, producer=producer, log=log, subscriptions=known, metrics=metrics, fail=fail)
+    return MatchingAgent(topics=topics, producer=producer, log=log, subscriptions=known, metrics=metrics, backfills=backfills)
 
 
 def subscriptions(topics: Topics) -> Subscriptions:

@@ -35,6 +35,7 @@ from schemas.webhooks import INSTALLATION_KEY, Installation
 from streams import installation
 from streams.agents import DocumentsAgent, MatchingAgent
 from streams.app import StreamsWorker
+from streams.backfilling import Backfills
 from streams.metrics import StreamsMetrics
 from streams.subscriptions import Subscriptions
 
@@ -155,8 +156,21 @@ class StreamsRole:
         )
 
     def _matching(self) -> MatchingAgent:
+        backfills = Backfills(
+            topics=self._topics,
+            producer=self._deliveries,
+            log=self._log,
+            subscriptions=self._subscriptions,
+            metrics=self._metrics,
+            fail=self._fail,
+        )
         return MatchingAgent(
-            topics=self._topics, producer=self._deliveries, log=self._log, subscriptions=self._subscriptions, metrics=self._metrics
+            topics=self._topics,
+            producer=self._deliveries,
+            log=self._log,
+            subscriptions=self._subscriptions,
+            metrics=self._metrics,
+            backfills=backfills,
         )
 
     async def _read_webhooks(self) -> None:

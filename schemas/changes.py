@@ -42,7 +42,8 @@ class Change(msgspec.Struct, frozen=True, gc=False):
 
 
 class PassedMark(msgspec.Struct, frozen=True, gc=False):
-    """A mark on its way: what it says, and where it stood in ``mutations``: from that origin on the revision holds."""
+    """A mark on its way: what it says, and where it stood in ``mutations``: from that origin on it holds."""
 
     webhooks: int
     origin: Origin
+    ends: str = ""

@@ -58,6 +58,14 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     trigger: int = 0
 
     @property
+    def order(self) -> Origin | None:
+        """
+        What tells a lane whether it has seen the delivery: origins grow in a lane, but for those of replays and snapshots, which may come
+        again and out of turn.
+        """
+        return None if self.replay or self.snapshot else self.change.origin
+
+    @property
     def webhook_id(self) -> str:
         """The ``webhook-id`` header: the same on every retry, repeat and replay, never used for another body."""
         return webhook_id(self.webhook_uid, self.revision, self.snapshot, self.change.origin)

@@ -58,9 +58,14 @@ class Mutation(msgspec.Struct, frozen=True, gc=False):
 
 
 class Mark(msgspec.Struct, frozen=True, gc=False):
-    """From here on in this partition, revisions hold that stand in ``webhooks`` before or at this offset."""
+    """
+    From here on in this partition, revisions hold that stand in ``webhooks`` before or at this offset.
+
+    ends:  the uid of the webhook whose backfill ends here, and whose live flow begins; empty: the mark is about revisions.
+    """
 
     webhooks: int
+    ends: str = ""
 
 
 def from_fields(fields: Mapping[str, Any], raw: Mapping[str, Any]) -> Mutation:

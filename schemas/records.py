@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from schemas import strict_json
+from schemas import backfills, strict_json
 from schemas.attempts import Attempt, AttemptError, ErrorCode, Exchanged, Outcome
+from schemas.backfills import BackfillEnd, BackfillProgress, BackfillReady, decode_backfill
 from schemas.changes import Change, PassedMark
 from schemas.codec import SINGLE_OBJECT, WIRE_FORMAT, Schema, SchemaById, decode, encode
 from schemas.deliveries import Delivery, Match
@@ -28,6 +29,8 @@ from schemas.webhooks import Installation, Secret, State, WebhookRevision, Webho
 MUTATION = Schema("mutation")
 MARK = Schema("mark")
 PASSED_MARK = Schema("passed_mark")
+END_MARK = Schema("end_mark")
+PASSED_END_MARK = Schema("passed_end_mark")
 CHANGE = Schema("change")
 DELIVERY = Schema("delivery")
 ATTEMPT = Schema("attempt")
@@ -38,7 +41,10 @@ INSTALLATION = Schema("installation")
 PARKED = Schema("parked")
 DOWN = Schema("down")
 NOTICE = Schema("notice")
-ALL = (MUTATION, MARK, PASSED_MARK, CHANGE, DELIVERY, ATTEMPT, REVISION, SINCE, STATUS, INSTALLATION, RESEND, REPLAY, PARKED, DOWN, NOTICE)
+ALL = (
+    MUTATION, MARK, END_MARK, PASSED_MARK, PASSED_END_MARK, CHANGE, DELIVERY, ATTEMPT, REVISION, SINCE, STATUS, INSTALLATION, RESEND,
+    REPLAY, PARKED, DOWN, NOTICE, backfills.PROGRESS, backfills.END, backfills.READY,
+)  # fmt: skip
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -65,13 +71,19 @@ def decode_mutation(key: bytes | None, value: bytes | None, schema_by_id: Schema
     if value is None:
         return removal(key)
     if MARK.wrote(value):
-        offset = decode(MARK, value)["webhooks"]
-        if offset < 0:
-            raise BadRecord(Reason.INVALID, f"the mark names offset {offset}")
-        return Mark(offset)
+        return _mark(decode(MARK, value)["webhooks"])
+    if END_MARK.wrote(value):
+        record = decode(END_MARK, value)
+        return _mark(record["webhooks"], record["uid"])
     if value.startswith((SINGLE_OBJECT, WIRE_FORMAT)):
         return _avro_mutation(decode(MUTATION, value, schema_by_id))
     return _json_mutation(value)
+
+
+def _mark(offset: int, ends: str = "") -> Mark:
+    if offset < 0:
+        raise BadRecord(Reason.INVALID, f"the mark names offset {offset}")
+    return Mark(offset, ends)
 
 
 def _json_mutation(value: bytes) -> Mutation:
@@ -105,7 +117,7 @@ def _embedded(name: str, data: bytes) -> tuple[Any, bytes]:
 
 def encode_mark(mark: Mark) -> bytes:
     """A mark for one partition of ``mutations``."""
-    return encode(MARK, {"webhooks": mark.webhooks})
+    return encode(END_MARK, {"webhooks": mark.webhooks, "uid": mark.ends}) if mark.ends else encode(MARK, {"webhooks": mark.webhooks})
 
 
 def encode_change(change: Change) -> bytes:
@@ -132,8 +144,8 @@ def encode_change(change: Change) -> bytes:
 
 def encode_passed_mark(mark: PassedMark) -> bytes:
     """A mark on its way through ``changes``."""
-    origin = mark.origin
-    return encode(PASSED_MARK, {"webhooks": mark.webhooks, "epoch": origin.epoch, "partition": origin.partition, "offset": origin.offset})
+    fields = {"webhooks": mark.webhooks} | msgspec.structs.asdict(mark.origin)
+    return encode(PASSED_END_MARK, fields | {"uid": mark.ends}) if mark.ends else encode(PASSED_MARK, fields)
 
 
 def decode_change(value: bytes) -> Change | PassedMark:
@@ -141,6 +153,9 @@ def decode_change(value: bytes) -> Change | PassedMark:
     if PASSED_MARK.wrote(value):
         mark = decode(PASSED_MARK, value)
         return PassedMark(mark["webhooks"], Origin(mark["epoch"], mark["partition"], mark["offset"]))
+    if PASSED_END_MARK.wrote(value):
+        mark = decode(PASSED_END_MARK, value)
+        return PassedMark(mark["webhooks"], Origin(mark["epoch"], mark["partition"], mark["offset"]), mark["uid"])
     record = decode(CHANGE, value)
     via = record["via"]
     return Change(
@@ -380,8 +395,14 @@ def encode_installation(installation: Installation) -> bytes:
     )
 
 
-def decode_webhooks(value: bytes) -> WebhookRevision | WebhookSince | WebhookStatus | Replay | Installation:
+Registered = WebhookRevision | WebhookSince | WebhookStatus | Replay | Installation | BackfillProgress | BackfillEnd | BackfillReady
+"""What stands in ``webhooks``."""
+
+
+def decode_webhooks(value: bytes) -> Registered:
     """One record of ``webhooks``."""
+    if (backfill := decode_backfill(value)) is not None:
+        return backfill
     if REPLAY.wrote(value):
         return decode_replay(value)
     if SINCE.wrote(value):

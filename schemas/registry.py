@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import msgspec
 
+from schemas.backfills import KEY_PART as BACKFILL_KEY_PART
+from schemas.backfills import Backfill, BackfillEnd, BackfillProgress, BackfillReady
 from schemas.positions import Origin
 from schemas.records import decode_webhooks
 from schemas.replays import KEY_PART, Replay
@@ -42,6 +44,7 @@ class Registry:
         self._since: dict[str, dict[int, list[Origin]]] = {}
         self._statuses: dict[str, WebhookStatus] = {}
         self._replays: dict[str, dict[str, Replay]] = {}
+        self._backfills: dict[str, dict[str, BackfillProgress | BackfillEnd | BackfillReady]] = {}
 
     def apply(self, key: bytes, value: bytes | None) -> str | None:
         """
@@ -67,6 +70,8 @@ class Registry:
             self._since.setdefault(name, {}).setdefault(record.revision, []).append(record.origin)
         elif isinstance(record, Replay):
             self._replays.setdefault(name, {})[record.id] = record
+        elif isinstance(record, BackfillProgress | BackfillEnd | BackfillReady):
+            self._backfills.setdefault(name, {})[record.key] = record
         return name
 
     def _forget(self, name: str, part: str) -> None:
@@ -74,6 +79,8 @@ class Registry:
             self._statuses.pop(name, None)
         elif part.startswith(KEY_PART):
             self._replays.get(name, {}).pop(part.removeprefix(KEY_PART), None)
+        elif part.startswith(BACKFILL_KEY_PART):
+            self._backfills.get(name, {}).pop(f"{name}/{part}", None)
         elif "/" not in part:
             self._revisions.get(name, {}).pop(int(part), None)
             self._since.get(name, {}).pop(int(part), None)
@@ -107,6 +114,19 @@ class Registry:
         """The replays of a webhook as it was made, in the order in which they were asked for."""
         found = self._replays.get(webhook.name, {}).values()
         return sorted((one for one in found if one.uid == webhook.uid), key=lambda one: one.number)
+
+    def backfill(self, webhook: WebhookRevision) -> Backfill:
+        """What is on record of the backfill of a webhook as it was made."""
+        found = [one for one in self._backfills.get(webhook.name, {}).values() if one.uid == webhook.uid]
+        return Backfill(
+            {one.partition: one.offset for one in found if isinstance(one, BackfillProgress)},
+            {one.origin.partition: one.origin for one in found if isinstance(one, BackfillEnd)},
+            next((one for one in found if isinstance(one, BackfillReady)), None),
+        )
+
+    def backfill_keys(self, name: str) -> list[str]:
+        """The keys of all that is on record of backfills of webhooks of this name."""
+        return [*self._backfills.get(name, {})]
 
     def replay(self, id_: str) -> Replay | None:
         """One replay, also of a webhook that is gone."""

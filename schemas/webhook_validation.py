@@ -18,7 +18,7 @@ from schemas.errors import FieldError, Invalid
 from schemas.keys import check_collection, id_text
 from schemas.reader import Reader, as_text, not_available, one_of, shown
 from schemas.signing import SCHEMES, check_secret
-from schemas.times import parse_rfc3339
+from schemas.starts import NOW, TXN_MAX, check_start
 from schemas.webhook_auth import read_auth, unmasked
 from schemas.webhook_checks import Checks, QueryCheck
 from schemas.webhook_json import ANSWERED_ONLY
@@ -37,7 +37,6 @@ from schemas.webhooks import (
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 ARGUMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
-TRANSACTION = re.compile(r"txn:\d{1,16}", re.ASCII)
 
 TRIGGERS_MAX = 100
 LANE_PARTITIONS_MAX = 32
@@ -75,12 +74,14 @@ def parse_webhook(
     name: str | None,
     checks: Checks,
     disabled: bool = False,
+    now_us: int = TXN_MAX,
 ) -> Wanted:
     """
     The webhook that the input asks for, every default filled in.
 
     Args:    data: decoded JSON or YAML. name: where it is known already; the input may leave it out or repeat it.
              disabled: it is disabled now, so that this state may be sent back.
+             now_us: µs since 1970; a start may not be later.
     Raises:  Invalid: every wrong field is named.
     """
     errors: list[FieldError] = []
@@ -102,7 +103,7 @@ def parse_webhook(
         fields=_fields(top.inner("fields")),
         delivery=_delivery(top.inner("delivery")),
         retry=_retry(top.inner("retry")),
-        start=top.checked("start", _start, "now"),
+        start=top.checked("start", lambda value: check_start(as_text(value), now_us), NOW),
         on_gap=top.choice("onGap", ("initial", "continue"), "initial"),
         signing=signing,
         state=_state(top, disabled=disabled),
@@ -260,23 +261,6 @@ def _retry(reader: Reader) -> Retry:
 def _duration(value: Any) -> str:
     seconds(value)
     return str(value)
-
-
-def _start(value: Any) -> str:
-    text = as_text(value)
-    if text == "now":
-        return text
-    if text == "beginning" or TRANSACTION.fullmatch(text) or _is_time(text):
-        raise ValueError(not_available(f"start: {text} (only now is)"))
-    raise ValueError(f"is {shown(text)}, must be now, beginning, a time with an offset (RFC 3339) or txn:N")
-
-
-def _is_time(text: str) -> bool:
-    try:
-        parse_rfc3339(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _state(top: Reader, *, disabled: bool) -> State:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from schemas.backfills import encode_backfill
 from schemas.changes import Change, PassedMark
 from schemas.codec import SchemaById
 from schemas.errors import BadRecord, Fatal
@@ -21,7 +22,9 @@ from schemas.mutations import MARK_KEY
 from schemas.positions import Origin, Position
 from schemas.records import decode_change, encode_change, encode_delivery, encode_mutation, encode_passed_mark, encode_since
 from schemas.topics import Record, Topics
+from streams.backfilling import Backfills
 from streams.documents import VIA, Applied, Dead, Forwarded, MutationRecord, apply_all
+from streams.marks import catch_up, has_read
 from streams.matching import match
 from streams.metrics import StreamsMetrics
 from streams.ports import Log, Producer, Received
@@ -30,7 +33,6 @@ from streams.subscriptions import Subscriptions
 
 logger = logging.getLogger(__name__)
 
-MARK_WAIT_S = 2.0
 ROUND_RECORDS_MAX = 10_000  # deliveries of one batch that are produced together
 ROUND_BYTES_MAX = 16 * 1024 * 1024
 
@@ -101,6 +103,9 @@ class DocumentsAgent:
         """See :class:`streams.ports.Agent`: catching up with a long log takes its time."""
         documents = self._owned.get(partition)
         return 0 if documents is None else documents.meta.position
+
+    def assigned(self, partitions: Collection[int]) -> None:
+        """See :class:`streams.ports.Agent`."""
 
     def revoked(self) -> None:
         """See :class:`streams.ports.Agent`: each partition is caught up again before it is used."""
@@ -217,7 +222,16 @@ def dead_letter(topics: Topics, topic: str, record: MutationRecord, dead: Dead) 
 class MatchingAgent:
     """Changes to deliveries."""
 
-    def __init__(self, *, topics: Topics, producer: Producer, log: Log, subscriptions: Subscriptions, metrics: StreamsMetrics) -> None:
+    def __init__(
+        self,
+        *,
+        topics: Topics,
+        producer: Producer,
+        log: Log,
+        subscriptions: Subscriptions,
+        metrics: StreamsMetrics,
+        backfills: Backfills,
+    ) -> None:
         self.topic = topics.changes.name
         self._topics = topics
         self._webhooks = topics.webhooks.name
@@ -225,22 +239,35 @@ class MatchingAgent:
         self._log = log
         self._subscriptions = subscriptions
         self._metrics = metrics
+        self._backfills = backfills
         self._seen: dict[int, Origin] = {}
         self._rounds: Counter[int] = Counter()
+        self._current: set[int] = set()
 
     def progress(self, partition: int) -> int:
-        """See :class:`streams.ports.Agent`: a batch may be many rounds."""
-        return self._rounds[partition]
+        """See :class:`streams.ports.Agent`: a batch may be many rounds, and a mark may have to wait for a backfill that ends there."""
+        return self._rounds[partition] + self._backfills.progress(partition)
+
+    def assigned(self, partitions: Collection[int]) -> None:
+        """See :class:`streams.ports.Agent`."""
+        self._backfills.assigned(partitions)
 
     def revoked(self) -> None:
         """See :class:`streams.ports.Agent`."""
         self._seen.clear()  # whoever reads a partition next begins at its commit, and so do we when it comes back
+        self._current.clear()
+        self._backfills.revoked()
 
     def close(self) -> None:
         """See :class:`streams.ports.Agent`."""
+        self._backfills.close()
 
     async def process(self, batch: Sequence[Received]) -> None:
         """See :class:`streams.ports.Agent`."""
+        if batch[0].partition not in self._current:
+            # What a former owner wrote before its commit passed a mark must be known to whoever begins behind the mark.
+            await catch_up(self._subscriptions, self._log, self._webhooks)
+            self._current.add(batch[0].partition)
         deliveries: list[Record] = []
         size = 0
         begun: list[Record] = []
@@ -251,11 +278,8 @@ class MatchingAgent:
             if self._is_repeat(change):
                 continue
             if isinstance(change, PassedMark):
-                if not await self._has_read(change):
-                    continue
-                since = self._subscriptions.marked(change)
-                if since is not None:
-                    begun.append(Record(self._webhooks, since.key.encode(), encode_since(since)))
+                if await has_read(change, self._subscriptions, self._log, self._webhooks):
+                    begun += await self._pass(change)
                 continue
             for standing, delivery in match(self._subscriptions.queries, change):
                 value = encode_delivery(delivery, record.value)
@@ -282,20 +306,19 @@ class MatchingAgent:
             if self._subscriptions.registry.webhook(name) is not None:
                 raise Fatal(f"{lane} is gone, but its webhook is not: put the webhook again, or delete it")
 
-    async def _has_read(self, mark: PassedMark) -> bool:
-        """Until the revision that the mark names has been read; False when there is none: then the mark is nobody's."""
-        try:
-            await asyncio.wait_for(self._subscriptions.wait_until(mark.webhooks), MARK_WAIT_S)
-        except TimeoutError:
-            # The API writes a revision before its marks; so one beyond the end of `webhooks` cannot be real, and nothing may wait for it.
-            _, end = await asyncio.to_thread(self._log.offsets, self._webhooks, 0)
-            if mark.webhooks >= end:
-                logger.error(
-                    "a mark at %s names offset %d of %s, which ends at %d: ignored", mark.origin, mark.webhooks, self._webhooks, end
-                )
-                return False
-            await self._subscriptions.wait_until(mark.webhooks)
-        return True
+    async def _pass(self, mark: PassedMark) -> list[Record]:
+        """What must be in ``webhooks`` before the commit passes a mark."""
+        if not mark.ends:
+            since = self._subscriptions.marked(mark)
+            return [] if since is None else [Record(self._webhooks, since.key.encode(), encode_since(since), (), 0)]
+        name = self._subscriptions.ending(mark)
+        if name is None:
+            return []
+        await self._backfills.ended(name, mark.ends, mark.origin.partition)
+        if self._subscriptions.ending(mark) is None:  # deleted meanwhile
+            return []
+        end = self._subscriptions.ended(name, mark)
+        return [Record(self._webhooks, end.key.encode(), encode_backfill(end), (), 0)]
 
     def _is_repeat(self, change: Change | PassedMark) -> bool:
         """A second copy: of two owners that overlapped, or written again by one that caught up."""

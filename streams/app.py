@@ -99,6 +99,7 @@ class StreamsWorker:
         for agent in agents:
             self._add(agent)
         self.app.on_partitions_revoked.connect(self._on_revoked)
+        self.app.on_partitions_assigned.connect(self._on_assigned)
 
     async def start(self) -> None:
         """Join the group and start to work."""
@@ -187,6 +188,11 @@ class StreamsWorker:
             self._fail(error)
         else:
             event.ack()
+
+    async def _on_assigned(self, *what: Any, **_: Any) -> None:
+        assigned: set[TP] = what[1]  # behind the app, which sends it
+        for agent in self._agents:
+            agent.assigned({tp.partition for tp in assigned if tp.topic == agent.topic})
 
     async def _on_revoked(self, *_: Any, **__: Any) -> None:
         await self._settled()

@@ -120,7 +120,7 @@ def apply(
     try:
         mutation = decode_mutation(record.key, record.value, schema_by_id)
         if isinstance(mutation, Mark):
-            return Passed(PassedMark(mutation.webhooks, origin)), msgspec.structs.replace(progress, origin=origin)
+            return Passed(PassedMark(mutation.webhooks, origin, mutation.ends)), msgspec.structs.replace(progress, origin=origin)
         key = key_of(mutation.collection, mutation.id)
         document = document_of(key)
         source = _source(record.headers, position.partition)

@@ -42,6 +42,8 @@ class Standing:
     lane_partition: 0 where the lane has one partition; None where the document's key finds it.
     since:  the first origin of each partition that it serves; a partition that is missing is not served yet. A later revision of the same
             name ends it where that one begins.
+    live:   of a webhook that started in the past: where in each partition its backfill has ended; before that, and in a partition that is
+            missing, the backfill serves. None: it has none.
     """
 
     name: str
@@ -52,6 +54,14 @@ class Standing:
     queries: tuple[StandingQuery, ...]
     deleted: bool = False
     since: dict[int, Origin] = field(default_factory=dict)
+    live: dict[int, Origin] | None = None
+
+    def is_live(self, origin: Origin) -> bool:
+        """Whether no backfill serves the origin."""
+        if self.live is None:
+            return True
+        begin = self.live.get(origin.partition)
+        return begin is not None and begin <= origin
 
     def serves(self, origin: Origin) -> bool:
         """Whether the origin is not before this revision's first."""
@@ -144,19 +154,21 @@ def match(queries: StandingQueries, change: Change) -> Iterator[tuple[Standing, 
     Guarantees:  the same for the same revisions, whatever else the index holds.
     """
     for standing, event, trigger in queries.matching(change):
-        yield standing, Delivery(standing.uid, standing.revision, event, change, trigger=trigger)
+        if standing.is_live(change.origin):
+            yield standing, Delivery(standing.uid, standing.revision, event, change, trigger=trigger)
 
 
 def _wanted(standing: Standing, change: Change, documents: Documents) -> Iterator[tuple[Standing, Match, int]]:
     """What the first trigger that wants it makes of a change; nothing when none does."""
     for trigger, query in enumerate(standing.queries):
-        event = _event(query, change, documents)
+        event = event_of(query, change, documents)
         if event is not None and event in query.events:
             yield standing, event, trigger
             return
 
 
-def _event(query: StandingQuery, change: Change, documents: Documents) -> Match | None:
+def event_of(query: StandingQuery, change: Change, documents: Documents) -> Match | None:
+    """What a change is to a query, wanted or not."""
     if change.collection not in query.collections and ANY not in query.collections:
         return None
     if query.ids is not None and change.id not in query.ids:

@@ -20,6 +20,9 @@ class StreamsMetrics:
         self._lag = Gauge("livehook_stream_lag", "Records not processed yet", ["topic"], registry=registry)
         self._dropped = Counter("livehook_duplicates_dropped", "Records seen before", ["stage"], registry=registry)
         self._rebalances = Counter("livehook_rebalances", "Rebalances of the group", ["role"], registry=registry)
+        self._scanned = Counter("livehook_backfill_changes", "Changes looked at for backfills", registry=registry)
+        self._left = Gauge("livehook_backfill_left", "Changes that a backfill has not looked at", ["webhook"], registry=registry)
+        self._left_of: dict[str, dict[int, int]] = {}
         self._matches_of: dict[tuple[str, Match], Counter] = {}  # finding a labelled counter costs more than counting
         self._documents_of: dict[int, int] = {}
         for outcome in ("applied", "unchanged", "forwarded", "duplicate", "dead"):
@@ -48,6 +51,25 @@ class StreamsMetrics:
         if counter is None:
             counter = self._matches_of[webhook, match] = self._matches.labels(webhook, match.value)
         counter.inc()
+
+    def backfilled(self, changes: int) -> None:
+        """A backfill has gone on."""
+        self._scanned.inc(changes)
+
+    def backfill_left(self, webhook: str, partition: int, changes: int) -> None:
+        """How many changes of a partition lie before a backfill."""
+        left = self._left_of.setdefault(webhook, {})
+        left[partition] = changes
+        self._left.labels(webhook).set(sum(left.values()))
+
+    def backfill_over(self, webhook: str, partition: int) -> None:
+        """A backfill has ended in a partition, or goes on elsewhere."""
+        left = self._left_of.get(webhook, {})
+        left.pop(partition, None)
+        if left:
+            self._left.labels(webhook).set(sum(left.values()))
+        elif self._left_of.pop(webhook, None) is not None:
+            self._left.remove(webhook)
 
     def repeated(self) -> None:
         """A change came a second time."""

@@ -88,6 +88,10 @@ class Agent(Protocol):
         """How far the preparation of a partition has come that goes before its first batch; any number that grows with each step."""
         ...
 
+    def assigned(self, partitions: Collection[int]) -> None:
+        """These partitions of its topic are ours from now on, and no others."""
+        ...
+
     def revoked(self) -> None:
         """Partitions may have had other owners from here on."""
         ...
@@ -105,11 +109,36 @@ class Producer(Protocol):
         ...
 
 
+class Reader(Protocol):
+    """A partition that is read on and on; not for several threads at once, and every call may block."""
+
+    @property
+    def position(self) -> int:
+        """The next offset: everything below it was read, or is not kept any more."""
+        ...
+
+    def read(self, timeout_s: float) -> Sequence[Read]:
+        """The next records as soon as there are any; none after the time."""
+        ...
+
+    def close(self) -> None:
+        """Give up the connections."""
+        ...
+
+
 class Log(Protocol):
     """Topics as something to look into, from any thread."""
 
     def offsets(self, topic: str, partition: int) -> tuple[int, int]:
         """First offset kept, and the offset after the last."""
+        ...
+
+    def offset_at(self, topic: str, partition: int, us: int) -> int:
+        """The first offset that was written at that time or later, µs since 1970; the end if there is none."""
+        ...
+
+    def follow(self, topic: str, partition: int, start: int) -> Reader:
+        """Read on from ``start``, or from the first record kept."""
         ...
 
     def committed(self, topic: str, partition: int) -> int | None:

@@ -8,12 +8,17 @@ a mark stands in each partition exactly where the revision begins.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
+from schemas.backfills import BackfillEnd
 from schemas.changes import PassedMark
 from schemas.errors import Fatal
+from schemas.positions import Origin
 from schemas.registry import Registry
+from schemas.starts import NOW
 from schemas.topics import Topics
 from schemas.webhooks import WebhookRevision, WebhookSince
+from streams.backfill import Plan, plan_of
 from streams.matching import Standing, StandingQueries, standing_of
 from streams.query import QueryError
 from streams.standing.index import IndexedStandingQueries
@@ -31,6 +36,10 @@ class Subscriptions:
         self.queries = IndexedStandingQueries(topics.partitions) if queries is None else queries
         self._pending: dict[int, tuple[str, int]] = {}  # offset in `webhooks` -> revision that has no since yet
         self._waiting: dict[int, list[asyncio.Future[None]]] = {}
+        self._live: dict[str, dict[int, Origin]] = {}  # by uid, of webhooks that start in the past
+        self._owed: set[str] = set()  # names of webhooks whose backfill has not ended everywhere
+        self.on_owed: Callable[[], None] = lambda: None
+        """Called when there may be something to do for backfills."""
         self.registry = Registry()
         self.position = 0
 
@@ -44,6 +53,8 @@ class Subscriptions:
         number = key.decode().partition("/")[2].partition("/")[0]
         if name is not None and number.isdecimal():
             self._put(name, int(number), offset)
+        if name is not None:
+            self._note_backfill(name)
         self.position = offset + 1
         for waited in [waited for waited in self._waiting if waited < self.position]:
             for future in self._waiting.pop(waited):
@@ -65,7 +76,9 @@ class Subscriptions:
 
     def _standing(self, revision: WebhookRevision) -> Standing:
         try:
-            return standing_of(revision, self._topics.lane(revision.name).name, self.registry.since(revision))
+            standing = standing_of(revision, self._topics.lane(revision.name).name, self.registry.since(revision))
+            standing.live = None if revision.spec.start == NOW else self._live.setdefault(revision.uid, {})
+            return standing
         except (QueryError, ValueError) as error:
             raise Fatal(f"webhook {revision.name}, revision {revision.revision}, cannot be read by this version: {error}") from error
 
@@ -81,6 +94,63 @@ class Subscriptions:
             return None
         standing.since[mark.origin.partition] = mark.origin
         return WebhookSince(standing.name, standing.revision, mark.origin)
+
+    # Backfills.
+
+    def _note_backfill(self, name: str) -> None:
+        """What is known of where the live flow begins, and whether anything is left to do before it."""
+        webhook = self.registry.webhook(name)
+        current = None if webhook is None else webhook.current
+        if current is None or (live := self._live.get(current.uid)) is None:
+            self._owed.discard(name)
+            return
+        for partition, origin in self.registry.backfill(current).ends.items():
+            live.setdefault(partition, origin)
+        if len(live) < self._topics.partitions:
+            self._owed.add(name)
+            self.on_owed()
+        else:
+            self._owed.discard(name)
+
+    def owed(self, partition: int) -> list[str]:
+        """The webhooks whose backfill has not ended in a partition."""
+        return [name for name in sorted(self._owed) if self.is_owed(name, partition)]
+
+    def is_owed(self, name: str, partition: int) -> bool:
+        """Whether the backfill of a webhook has not ended in a partition."""
+        if name not in self._owed:
+            return False
+        webhook = self.registry.webhook(name)
+        return webhook is not None and partition not in self._live[webhook.current.uid]
+
+    def plan(self, name: str) -> Plan | None:
+        """The backfill of a webhook; None when there is none, or it is gone."""
+        webhook = self.registry.webhook(name)
+        if webhook is None:
+            return None
+        current = webhook.current
+        revisions = [one for one in self.registry.revisions(name) if one.uid == current.uid]
+        known = [(one, standing) for one in revisions if (standing := self.queries.get(name, one.revision)) is not None]
+        return plan_of([one for one, _ in known], [standing for _, standing in known], self.registry.backfill(current).progress)
+
+    def begun_by(self, mark: PassedMark, name: str) -> int | None:
+        """Which revision of a webhook a mark begins, by its number; for whoever reads ahead of the matching agent."""
+        named, number = self._pending.get(mark.webhooks, (None, None))
+        return number if named == name else None
+
+    def ending(self, mark: PassedMark) -> str | None:
+        """The webhook whose backfill ends at a mark; None: it is gone, or its backfill has ended in that partition before."""
+        partition = mark.origin.partition
+        for name in self.owed(partition):
+            webhook = self.registry.webhook(name)
+            if webhook is not None and webhook.current.uid == mark.ends:
+                return name
+        return None
+
+    def ended(self, name: str, mark: PassedMark) -> BackfillEnd:
+        """The live flow of a webhook begins at a mark. Returns what must be in ``webhooks`` before a commit passes the mark."""
+        self._live[mark.ends].setdefault(mark.origin.partition, mark.origin)
+        return BackfillEnd(name, mark.ends, mark.origin)
 
     async def wait_until(self, offset: int) -> None:
         """Until the record at this offset of ``webhooks`` has been applied."""

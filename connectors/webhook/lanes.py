@@ -55,7 +55,7 @@ class Held(Entry):
         due: float = 0.0,
         replay: str | None = None,
     ) -> None:
-        super().__init__(offset, None if delivery.replay else delivery.change.origin)
+        super().__init__(offset, delivery.order)
         self.partition = partition
         self.key = key
         self.value = value

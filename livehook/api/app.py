@@ -63,7 +63,7 @@ def create_app(services: Services) -> FastAPI:
     problems.install(app)
     app.add_middleware(Guard, is_loopback=services.is_loopback, token=services.token)
     app.include_router(Documents(services.producer, services.mutations, services.new_id).router())
-    app.include_router(Webhooks(services.register, services.checks, services.test_call).router())
+    app.include_router(Webhooks(services.register, services.checks, services.test_call, services.now_us).router())
     app.include_router(Attempts(services.activity, services.recent, services.resends, services.now_us).router())
     app.include_router(Replays(services.replaying, services.activity, services.now_us).router())
     app.include_router(DeadLetters(services.activity, services.redrives, services.now_us).router())

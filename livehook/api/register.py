@@ -151,7 +151,8 @@ class Register:
             current = self.get(name).current
             newest = self._view.registry.newest(name) or current
             await self._publish(revisions.deleted(newest, self._now_us()))
-            gone = [replay.key.encode() for replay in self._view.registry.replays(current)]
+            registry = self._view.registry
+            gone = [key.encode() for key in (*(replay.key for replay in registry.replays(current)), *registry.backfill_keys(name))]
             await self._producer.send([Record(self._topics.webhooks.name, key, None, partition=0) for key in gone])
             await self._admin.delete(self._topics.lane(name).name)
 

@@ -153,7 +153,7 @@ def _sent(offsets: Offsets, record: LogRecord, uid: str) -> Delivery | None:
         return None
     if delivery.webhook_uid != uid:
         return None
-    entry = Entry(record.offset, None if delivery.replay else delivery.change.origin)
+    entry = Entry(record.offset, delivery.order)
     if offsets.read(entry) is not Seen.NEW:
         return None
     offsets.finish(entry)

@@ -33,10 +33,11 @@ OVERLAP_S_MAX = 30 * 86_400
 class Webhooks:
     """The endpoints."""
 
-    def __init__(self, register: Register, checks: Checks, test_call: TestCall) -> None:
+    def __init__(self, register: Register, checks: Checks, test_call: TestCall, now_us: Callable[[], int]) -> None:
         self._register = register
         self._checks = checks
         self._test_call = test_call
+        self._now_us = now_us
 
     def router(self) -> APIRouter:
         """The routes."""
@@ -123,6 +124,7 @@ class Webhooks:
                 name=name,
                 checks=self._checks,
                 disabled=present is not None and present.state is State.DISABLED,
+                now_us=self._now_us(),
             )
         except Invalid as error:
             raise invalid(error, "Invalid webhook") from error
@@ -162,9 +164,7 @@ def _kept(data: Any, present: Webhook | None) -> Any:
     kept = keep_masked(data, revision_json(present.current))
     if kept.get("secret") == present.current.secrets[0].value:
         del kept["secret"]  # kept anyway, unless the scheme of signing changes
-    if "start" in kept:
-        kept = {**kept, "start": present.current.spec.start}  # read when the webhook is made, later ignored
-    return kept
+    return {**kept, "start": present.current.spec.start}  # read when the webhook is made, later ignored
 
 
 def _answer(written: Written) -> Response:

@@ -16,8 +16,10 @@ import pytest
 from connectors.webhook.health import Turn
 from schemas.changes import Change
 from schemas.positions import Origin, Position
-from schemas.records import decode_webhooks
+from schemas.records import decode_change, decode_webhooks
+from schemas.starts import first_txn
 from schemas.webhooks import WebhookRevision
+from streams.backfill import WINDOW_US
 from streams.documents import Document, MutationRecord, Progress, apply_all
 from streams.matching import SimpleStandingQueries, match, standing_of
 from tests.simulation.world import MemoryDocuments, Process, World
@@ -106,8 +108,13 @@ def copy(store: MemoryDocuments | None) -> MemoryDocuments:
 
 def compact(world: World) -> None:
     """Only what every matching agent has committed and every repair has had time for: the compaction lag is a week."""
+    if any(start != "now" for start, _ in world.made.values()):
+        return  # a backfill may be reading
     for partition, log in enumerate(world.changes):
-        log.compact(min(world.commits["changes", partition], max(0, len(log.records) - 30)))
+        before = min(world.commits["changes", partition], max(0, len(log.records) - 30))
+        log.compact(before)
+        removable = [decode_change(value) for offset, _, value, _ in world.read(log) if offset <= before]
+        world.horizon_us = max([world.horizon_us, *(one.appended_us + 1 for one in removable if isinstance(one, Change))])
 
 
 def drain(world: World, processes: list[Process]) -> None:
@@ -120,14 +127,23 @@ def drain(world: World, processes: list[Process]) -> None:
         done &= all(len(log.records) <= world.commits["changes", p] for p, log in enumerate(world.changes))
         done &= all(world.lane_commits.get(name, (0, ""))[0] >= len(log.records) for name, log in world.lanes.items())
         done &= all(world.jumped(name) for name in world.jumps)
+        done &= world.backfills_over()
         done &= not any(lane.parking.documents for lane in world.owned.values())
         if done:
             return
     raise AssertionError("it does not come to rest")
 
 
-def oracle(world: World) -> dict[str, list[tuple[str, int, str]]]:
-    """What each webhook must get, from the mutations and the final revisions alone: (key, version, match), by document in order."""
+Wanted = list[tuple[str, int, str]]
+"""Key, version, match; by document in order."""
+
+
+def oracle(world: World) -> tuple[dict[str, Wanted], dict[str, Wanted]]:
+    """
+    What each webhook must get, from the mutations and the final revisions alone.
+
+    Returns:  what happened since its start, and, of one that starts where history is compacted, what a snapshot may hold.
+    """
     queries = SimpleStandingQueries()
     final: dict[tuple[str, int], WebhookRevision] = {}
     for _, _, value, _ in world.read(world.webhooks):
@@ -135,33 +151,53 @@ def oracle(world: World) -> dict[str, list[tuple[str, int, str]]]:
         if isinstance(revision, WebhookRevision):
             final[revision.name, revision.revision] = revision
     for revision in final.values():
-        queries.put(standing_of(revision, revision.name, revision.since or ()))
-    wanted: dict[str, list[tuple[str, int, str]]] = {}
+        is_first = revision.revision == 1 and revision.spec.start != "now"
+        since = [Origin(0, partition, -1) for partition in range(world.partitions)] if is_first else revision.since
+        queries.put(standing_of(revision, revision.name, since or ()))
+    wanted: dict[str, Wanted] = {}
+    snapshots: dict[str, Wanted] = {}
     for partition, log in enumerate(world.mutations):
         documents: dict[str, Document] = {}
         records = [MutationRecord(Position(partition, at), key, value, 1000 * at, headers) for at, key, value, headers in world.read(log)]
         for change in apply_all(records, Progress(), documents.get, epoch=0, partitions=world.partitions).changes:
             if isinstance(change, Change):
                 for standing, delivery in match(queries, change):
-                    wanted.setdefault(standing.name, []).append((change.key, change.version, delivery.match.value))
-    return wanted
+                    start, made_us = world.made[standing.name]
+                    if change.txn_id < (first_txn(start) or 0):
+                        continue
+                    is_snapshot = start != "now" and change.appended_us < made_us - WINDOW_US
+                    event = "initial" if is_snapshot and delivery.match.value not in ("leave", "remove") else delivery.match.value
+                    (snapshots if is_snapshot else wanted).setdefault(standing.name, []).append((change.key, change.version, event))
+    return wanted, snapshots
 
 
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + COUNT))
 def test_nothing_is_lost_and_first_arrivals_are_in_order(seed):
     """Whatever crashes, whenever, whoever owns what for a while, and however receivers behave: delivered or dead-lettered, in order."""
     world = run(seed)
-    wanted = oracle(world)
-    first: dict[str, list[tuple[str, int, str]]] = {}
+    wanted, snapshots = oracle(world)
+    first: dict[str, Wanted] = {}
     bodies: dict[str, object] = {}
     for name, key, version, found in dict.fromkeys(world.settled):
         first.setdefault(name, []).append((key, version, found))
     for arrival in world.arrivals:
         bodies.setdefault(arrival.webhook_id, arrival)
         assert bodies[arrival.webhook_id] == arrival, "one webhook-id, two bodies"
+    for name in snapshots.keys() & first.keys():
+        check_snapshot(snapshots[name], first[name])
+        first[name] = [one for one in first[name] if one not in snapshots[name]]
     for name in wanted.keys() | first.keys():
         by_document = lambda found: sorted(found, key=lambda one: one[0])  # noqa: E731 (stable: keeps the order within a document)
         assert by_document(wanted.get(name, [])) == by_document(first.get(name, [])), "\n".join(world.trace)
+
+
+def check_snapshot(snapshot: Wanted, first: Wanted) -> None:
+    """Of each document at least the last that happened to it before the window, and that before anything newer."""
+    last = {key: (version, event) for key, version, event in snapshot}
+    for key, (version, event) in last.items():
+        versions = [arrived for of, arrived, _ in first if of == key]
+        assert (key, version, event) in first
+        assert not any(arrived > version for arrived in versions[: versions.index(version)])
 
 
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + COUNT // 3 + 1))
@@ -186,4 +222,6 @@ def test_the_world_is_not_idle():
     assert any(None in log.records for world in worlds for log in world.changes)
     assert sum(len(world.sent(rewind)) for world in worlds for rewind in world.rewinds if rewind.is_running) > 100
     assert sum(not rewind.is_running for world in worlds for rewind in world.rewinds) > 5
+    assert sum(world.backfilled for world in worlds) > 200
+    assert sum(arrival.match == "initial" for arrival in arrivals) > 20
     assert msgspec.json.encode(Origin(0, 0, 0))

@@ -22,6 +22,7 @@ from connectors.webhook.ownership import Jump
 from connectors.webhook.parking import where
 from connectors.webhook.retry import DeadLetter, Delivered, Disable, RetryAt, Returned, Schedule
 from schemas.attempts import ErrorCode
+from schemas.backfills import BackfillProgress, encode_backfill
 from schemas.changes import Change, PassedMark
 from schemas.keys import partition_of
 from schemas.mutations import MARK_KEY, Mark
@@ -40,6 +41,7 @@ from schemas.records import (
 )
 from schemas.topics import Topics
 from schemas.webhooks import WebhookRevision, WebhookSpec
+from streams.backfill import WINDOW_US, Repeats, backfilled
 from streams.documents import VIA, Document, MutationRecord, Progress, apply_all
 from streams.matching import match
 from streams.state import Fold, Meta, Stored
@@ -149,6 +151,9 @@ class World:
         self.jumps: dict[str, list[Jump]] = defaultdict(list)
         self.rewinds: list[Rewind] = []
         self.number = 0
+        self.made: dict[str, tuple[str, int]] = {}  # start and time of creation of each webhook
+        self.backfilled = 0
+        self.horizon_us = 0  # what was appended before it may have been compacted
 
     # --- what users do
 
@@ -161,8 +166,9 @@ class World:
 
     def put_webhook(self, name: str, query: str, revision: int, edit: int) -> Steps:
         """The API's protocol for a new revision, one effect a step; gives up anywhere if the API dies."""
-        spec = WebhookSpec(name, "http://x", collections=("c",), query=query)
-        pending = WebhookRevision(name, name, revision, edit, spec, [], 1, 1)
+        start, created_us = self.made.setdefault(name, self._making())
+        spec = WebhookSpec(name, "http://x", collections=("c",), query=query, start=start)
+        pending = WebhookRevision(name, name, revision, edit, spec, [], created_us, created_us)
         offset = self.webhooks.append(pending.key.encode(), encode_revision(pending))
         yield
         since = []
@@ -172,6 +178,14 @@ class World:
         final = msgspec.structs.replace(pending, since=since)
         self.webhooks.append(final.key.encode(), encode_revision(final))
         self.trace.append(f"webhook {name}/{revision} {query} since {since}")
+
+    def _making(self) -> tuple[str, int]:
+        """A start, and a time of creation to which the documents of before the horizon are a snapshot."""
+        last_us = 1_000 * min(len(log.records) for log in self.mutations)  # the partition whose clock is the slowest
+        if last_us < self.horizon_us:
+            return "now", WINDOW_US
+        start = self.rng.choice(["now", "beginning", "beginning", f"txn:{self.rng.randint(0, last_us)}"])
+        return start, WINDOW_US + self.rng.randint(self.horizon_us, last_us)
 
     def rewind(self, name: str) -> None:
         """Ask for one, from anywhere in the lane."""
@@ -197,13 +211,19 @@ class World:
         offset, metadata = self.lane_commits.get(name, (0, ""))
         return all(metadata and decode(offset, metadata, name).rewind >= jump.number for jump in self.jumps[name])
 
+    def backfills_over(self) -> bool:
+        """Whether every webhook that started in the past is live in every partition."""
+        ended = {key for _, key, _, _ in self.read(self.webhooks) if key.endswith(b"/end")}
+        past = [name for name, (start, _) in self.made.items() if start != "now"]
+        return all(f"{name}/backfill/{partition}/end".encode() in ended for name in past for partition in range(self.partitions))
+
     def sent(self, rewind: Rewind) -> set[tuple[str, int, str]]:
-        """What a rewind goes over, without repeats: key, version, match."""
+        """What a rewind goes over, without repeats, also of what stands before it: key, version, match."""
         [begin], [until] = rewind.jump.to, rewind.jump.until
-        offsets, found = Offsets(Start(begin)), set()
-        for at, _, value, _ in self.read(self.lanes[rewind.name], begin, until - begin):
+        offsets, found = Offsets(Start()), set()
+        for at, _, value, _ in self.read(self.lanes[rewind.name], 0, until):
             delivery = decode_delivery(value)
-            if offsets.read(Entry(at, delivery.change.origin)) is Seen.NEW:
+            if offsets.read(Entry(at, delivery.order)) is Seen.NEW and at >= begin:
                 found.add((delivery.change.key, delivery.change.version, delivery.match.value))
         return found
 
@@ -261,12 +281,21 @@ class World:
     # --- the matching agent
 
     def matching(self, partition: int) -> Steps:
+        """The agent, and beside it the backfills of its partition: one process."""
         log = self.changes[partition]
         position = self.commits["changes", partition]
         subscriptions = Subscriptions(self.topics)
         read = self._subscribe(subscriptions, 0, len(self.webhooks.records))  # a worker starts with all that is there
         seen: Origin | None = None
+        backfills: dict[str, Steps] = {}
         while True:
+            for name in subscriptions.owed(partition):
+                backfills.setdefault(name, self._backfill(partition, subscriptions, name))
+            for running in backfills.values():
+                if self.rng.random() < 0.5:
+                    next(running, None)
+                    yield
+            read = max(read, subscriptions.position)
             batch = self.read(log, position, self.rng.randint(1, 4))
             for _, _, value, _ in batch:
                 change = decode_change(value)
@@ -275,6 +304,15 @@ class World:
                 seen = change.origin
                 upto = change.webhooks + 1 if isinstance(change, PassedMark) else self.rng.randint(read, len(self.webhooks.records))
                 read = self._subscribe(subscriptions, read, max(read, upto))
+                if isinstance(change, PassedMark) and change.ends:
+                    ending = subscriptions.ending(change)
+                    if ending is not None:
+                        yield from backfills.setdefault(ending, self._backfill(partition, subscriptions, ending))
+                        read = max(read, subscriptions.position)
+                        end = subscriptions.ended(ending, change)
+                        self.webhooks.append(end.key.encode(), encode_backfill(end))
+                        yield
+                    continue
                 if isinstance(change, PassedMark):
                     since = subscriptions.marked(change)
                     if since is not None:
@@ -290,6 +328,44 @@ class World:
                 self.commits["changes", partition] = max(position, self.commits["changes", partition])
             else:
                 read = self._subscribe(subscriptions, read, len(self.webhooks.records))
+            yield
+
+    def _backfill(self, partition: int, subscriptions: Subscriptions, name: str) -> Steps:
+        """Until it has read the mark at which it ends."""
+        log, lane = self.changes[partition], self.lanes[name]
+        since: dict[int, Origin] = {}
+        plan = subscriptions.plan(name)
+        assert plan is not None
+        position = plan.progress.get(partition, 0)
+        uid = plan.uid
+        repeats, is_marked = Repeats(plan.snapshot_before_us), False
+        while True:
+            for offset, key, value, _ in self.read(log, position, self.rng.randint(1, 4)):
+                position = offset + 1
+                change = decode_change(value)
+                if isinstance(change, PassedMark):
+                    if change.ends == uid:
+                        return
+                    self._subscribe(subscriptions, subscriptions.position, max(subscriptions.position, change.webhooks + 1))
+                    if (number := subscriptions.begun_by(change, name)) is not None:
+                        since.setdefault(number, change.origin)
+                    continue
+                plan = subscriptions.plan(name)
+                assert plan is not None
+                if repeats.is_repeat(change) or (delivery := backfilled(plan, change, since)) is None:
+                    continue
+                lane.append(key, encode_delivery(delivery))
+                self.backfilled += 1
+                yield
+            progress = BackfillProgress(name, name, partition, position)
+            if self.rng.random() < 0.2:
+                self.webhooks.append(progress.key.encode(), encode_backfill(progress))
+                yield
+            if not is_marked and position >= len(log.records) - self.rng.randint(0, 5):
+                place = self.webhooks.append(progress.key.encode(), encode_backfill(progress))
+                yield
+                self.mutations[partition].append(MARK_KEY, encode_mark(Mark(place, name)))
+                is_marked = True
             yield
 
     def _subscribe(self, subscriptions: Subscriptions, start: int, end: int) -> int:

@@ -8,6 +8,7 @@ import pytest
 
 from schemas import records
 from schemas.attempts import Attempt, AttemptError, ErrorCode, Exchanged, Outcome
+from schemas.backfills import BackfillEnd, BackfillProgress, BackfillReady, encode_backfill
 from schemas.changes import Change, PassedMark
 from schemas.deliveries import Delivery, Match
 from schemas.errors import BadRecord, Reason
@@ -52,8 +53,10 @@ EXAMPLES: dict[str, tuple[Any, Any, Any]] = {
     "mutation": (records.encode_mutation, decode_mutation, UPSERT),
     "removal": (records.encode_mutation, decode_mutation, Mutation(Method.REMOVE, "people", '{"a":1}')),
     "mark": (records.encode_mark, decode_mutation, Mark(2**40)),
+    "end_mark": (records.encode_mark, decode_mutation, Mark(2**40, "uid")),
     "change": (records.encode_change, records.decode_change, CHANGE),
     "passed_mark": (records.encode_passed_mark, records.decode_change, PassedMark(9, Origin(0, 7, 3))),
+    "passed_end_mark": (records.encode_passed_mark, records.decode_change, PassedMark(9, Origin(0, 7, 3), "uid")),
     "delivery": (records.encode_delivery, records.decode_delivery, Delivery("uid", 4, Match.ENTER, CHANGE, 2, "rpl_1")),
     "attempt": (records.encode_attempt, records.decode_attempt, ATTEMPT),
     "revision": (records.encode_revision, records.decode_webhooks, REVISION),
@@ -67,6 +70,9 @@ EXAMPLES: dict[str, tuple[Any, Any, Any]] = {
             "rpl_1", "adults", "uid", 7, (3, 2**40), (9, 9), (9, 9), (4, 5), 12, 3, ReplayState.CANCELLED, 4, 8, Selected("a == 1", ("1",))
         ),
     ),
+    "backfill_progress": (encode_backfill, records.decode_webhooks, BackfillProgress("adults", "uid", 3, 2**40)),
+    "backfill_end": (encode_backfill, records.decode_webhooks, BackfillEnd("adults", "uid", Origin(1, 3, 2**40))),
+    "backfill_ready": (encode_backfill, records.decode_webhooks, BackfillReady("adults", "uid", (3, 2**40))),
     "installation": (records.encode_installation, records.decode_webhooks, Installation(1, "a", "b")),
     "notice": (records.encode_notice, records.decode_activity, NOTICE),
     "parked": (records.encode_parked, records.decode_parked, Parked("uid", 3, 2**40, b"people/\xff", 4, 1_790_000_000_000_000)),

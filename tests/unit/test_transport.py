@@ -214,6 +214,9 @@ class Failing:
     def progress(self, partition):
         return 0
 
+    def assigned(self, partitions):
+        """Nothing to prepare."""
+
     def revoked(self):
         """Nothing to forget."""
 
