@@ -12,6 +12,7 @@ from schemas.records import encode_change, encode_revision
 from schemas.topics import Topics
 from schemas.webhooks import WebhookRevision, WebhookSpec
 from streams.agents import ROUND_RECORDS_MAX, MatchingAgent
+from streams.backfilling import Backfills
 from streams.metrics import StreamsMetrics
 from streams.ports import Log
 from streams.subscriptions import Subscriptions
@@ -47,13 +48,17 @@ def received(offset):
     return Received(0, offset, change.key.encode(), encode_change(change), 0, ())
 
 
+def fail(error):
+    raise error
+
+
 async def test_a_batch_with_many_deliveries_is_produced_in_bounded_rounds():
     """In the order of the changes; a round ends with the change that fills it."""
     producer = Rounds()
     log = cast(Log, None)  # it is asked about marks, and there are none
-    agent = MatchingAgent(
-        topics=TOPICS, producer=producer, log=log, subscriptions=subscriptions(), metrics=StreamsMetrics(CollectorRegistry())
-    )
+    known, metrics = subscriptions(), StreamsMetrics(CollectorRegistry())
+    backfills = Backfills(topics=TOPICS, producer=producer, log=log, subscriptions=known, metrics=metrics, fail=fail)
+    agent = MatchingAgent(topics=TOPICS, producer=producer, log=log, subscriptions=known, metrics=metrics, backfills=backfills)
     changes = ROUND_RECORDS_MAX // WEBHOOKS + 3
     await agent.process([received(offset) for offset in range(changes)])
     rounds = [len(records) for records in producer.sent if records]
