@@ -103,7 +103,7 @@ async def test_basic_and_bearer(sender):
 
 async def test_tokens_that_end_under_load_lose_nothing(sender):
     """Each is renewed ahead of its end: no call meets an expired one, however many pass, and none waits for another."""
-    guarded = Guarded(lifetime_s=1.0)
+    guarded = Guarded(lifetime_s=2.0)
     async with Receiver(guarded.answer) as receiver:
         request = prepared(f"{receiver.url}/hook", guarded.auth(receiver.url))
         found = []

@@ -48,6 +48,13 @@ def received(offset):
     return Received(0, offset, change.key.encode(), encode_change(change), 0, ())
 
 
+class Empty:
+    """Of a log only this is asked: how far `webhooks` reaches."""
+
+    def offsets(self, topic, partition):
+        return 0, 0
+
+
 def fail(error):
     raise error
 
@@ -55,7 +62,7 @@ def fail(error):
 async def test_a_batch_with_many_deliveries_is_produced_in_bounded_rounds():
     """In the order of the changes; a round ends with the change that fills it."""
     producer = Rounds()
-    log = cast(Log, None)  # it is asked about marks, and there are none
+    log = cast(Log, Empty())
     known, metrics = subscriptions(), StreamsMetrics(CollectorRegistry())
     backfills = Backfills(topics=TOPICS, producer=producer, log=log, subscriptions=known, metrics=metrics, fail=fail)
     agent = MatchingAgent(topics=TOPICS, producer=producer, log=log, subscriptions=known, metrics=metrics, backfills=backfills)
