@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from confluent_kafka import TopicPartition
 
 from connectors.kafka.config import KafkaConfig
 from connectors.webhook.ownership import KnownLane
-from connectors.webhook.slots import Slots
+from connectors.webhook.slots import BATCH_RECORDS_MAX, HANDED_RECORDS_MAX, Slots
 
 ONE = KnownLane("one", "uid", "lane", 1)
 
@@ -110,3 +111,61 @@ async def test_what_was_read_before_a_lane_was_lost_is_not_of_its_next_life():
         await told.done.wait()
     await slots.stop(drain=False)
     assert ["taken", [5, 100], "lost", "given_up", "taken", [5], [6]] == told.events[:7]
+
+
+class Endless(Scripted):
+    """A consumer that always has another record; ``asked`` is set when it is told to pause something."""
+
+    def __init__(self, settings: dict[str, Any], logger: object) -> None:
+        super().__init__(settings, logger)
+        self.offsets = itertools.count()
+        self.asked = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def poll(self, timeout_s: float) -> Message:
+        return Message(next(self.offsets))
+
+    def pause(self, places: list[TopicPartition]) -> None:
+        self._loop.call_soon_threadsafe(self.asked.set)
+
+
+class Slow:
+    """Takes records, and is not done with them before it says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Any] = []
+        self.full = asyncio.Event()
+
+    def records(self, records: Sequence[Any]) -> None:
+        self.waiting += records
+        if len(self.waiting) > HANDED_RECORDS_MAX:
+            self.full.set()
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
+async def test_what_waits_between_the_threads_is_bounded():
+    """A loop that does not come to its records is handed no more of them; its wishes are heard all the same, and then it goes on."""
+    slow, consumers = Slow(), list[Endless]()
+
+    def make(settings: dict[str, Any], logger: object) -> Endless:
+        consumers.append(Endless(settings, logger))
+        return consumers[0]
+
+    slots = Slots(
+        KafkaConfig(bootstrap_servers="x:1"), slow, group="g", slots_topic="slots", slots=1, client_id="c", make_consumer=make  # type: ignore[arg-type]
+    )  # fmt: skip
+    slots.start()
+    async with asyncio.timeout(5):
+        for _ in range(2):
+            await slow.full.wait()
+            for _ in range(5):  # between two wishes an unbounded one would read another batch
+                consumers[0].asked.clear()
+                slots.pause([])
+                await consumers[0].asked.wait()
+            assert len(slow.waiting) <= HANDED_RECORDS_MAX + BATCH_RECORDS_MAX
+            done, slow.waiting = slow.waiting, []
+            slow.full.clear()
+            slots.handled(done)
+    await slots.stop(drain=False)
