@@ -13,7 +13,7 @@ from schemas.positions import Origin
 
 
 class Match(StrEnum):
-    """How a change looks to a webhook's query, which sees the old and the new value."""
+    """How a change looks to a webhook's query, which sees the old and the new value; the last two are markers, of no change."""
 
     CREATE = "create"
     ENTER = "enter"
@@ -21,7 +21,11 @@ class Match(StrEnum):
     LEAVE = "leave"
     REMOVE = "remove"
     INITIAL = "initial"
+    INITIALIZING = "initializing"
+    READY = "ready"
 
+
+MARKERS = (Match.INITIALIZING, Match.READY)
 
 ALIASES: Mapping[str, tuple[Match, ...]] = {
     "publish": (Match.CREATE, Match.ENTER),
@@ -61,17 +65,22 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     def order(self) -> Origin | None:
         """
         What tells a lane whether it has seen the delivery: origins grow in a lane, but for those of replays and snapshots, which may come
-        again and out of turn.
+        again and out of turn. A marker has none.
         """
-        return None if self.replay or self.snapshot else self.change.origin
+        return None if self.replay or self.snapshot or self.match in MARKERS else self.change.origin
 
     @property
     def webhook_id(self) -> str:
         """The ``webhook-id`` header: the same on every retry, repeat and replay, never used for another body."""
+        if self.match in MARKERS:
+            return _id_of(f"{self.webhook_uid}/{self.match.value}")
         return webhook_id(self.webhook_uid, self.revision, self.snapshot, self.change.origin)
 
 
 def webhook_id(webhook_uid: str, revision: int, snapshot: int, origin: Origin) -> str:
     """``msg_`` and 128 bits of a hash of what makes a delivery the one it is."""
-    parts = f"{webhook_uid}/{revision}/{snapshot}/{origin.epoch}/{origin.partition}/{origin.offset}"
+    return _id_of(f"{webhook_uid}/{revision}/{snapshot}/{origin.epoch}/{origin.partition}/{origin.offset}")
+
+
+def _id_of(parts: str) -> str:
     return "msg_" + blake2b(parts.encode(), digest_size=16).hexdigest()

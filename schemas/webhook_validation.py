@@ -12,11 +12,11 @@ from typing import Any
 
 import msgspec
 
-from schemas.deliveries import ALIASES
+from schemas.deliveries import ALIASES, MARKERS
 from schemas.durations import seconds
 from schemas.errors import FieldError, Invalid
 from schemas.keys import check_collection, id_text
-from schemas.reader import Reader, as_text, not_available, one_of, shown
+from schemas.reader import Reader, as_text, one_of, shown
 from schemas.signing import SCHEMES, check_secret
 from schemas.starts import NOW, TXN_MAX, check_start
 from schemas.webhook_auth import read_auth, unmasked
@@ -211,10 +211,8 @@ def _id(value: Any) -> str | dict[str, Any]:
 def _event(value: Any) -> str:
     if value == "initial":
         raise ValueError("is 'initial', which comes with start and is not asked for here")
-    if value in ("initializing", "ready"):
-        raise ValueError(not_available(f"the marker {value!r}"))
-    if value not in EVENTS and value not in ALIASES:
-        raise ValueError(f"is {shown(value)}, must be {one_of((*EVENTS, *ALIASES))}")
+    if value not in EVENTS and value not in ALIASES and value not in MARKERS:
+        raise ValueError(f"is {shown(value)}, must be {one_of((*EVENTS, *ALIASES, *MARKERS))}")
     return str(value)
 
 

@@ -12,20 +12,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from schemas.backfills import BackfillProgress, encode_backfill
+from schemas.backfills import BackfillProgress, BackfillReady, encode_backfill
 from schemas.changes import Change, PassedMark
+from schemas.deliveries import Match
 from schemas.errors import BadRecord, Fatal
+from schemas.markers import is_asked_for, marker_of
 from schemas.mutations import MARK_KEY, Mark
 from schemas.positions import Origin
 from schemas.records import decode_change, encode_delivery, encode_mark
 from schemas.topics import BATCH_BYTES_MAX, Record, Topics
+from schemas.webhooks import WebhookRevision
 from streams.backfill import Plan, Repeats, backfilled, is_of
-from streams.marks import has_read
+from streams.marks import catch_up, has_read
 from streams.metrics import StreamsMetrics
 from streams.pace import Pace
 from streams.ports import Log, Producer, Read, Reader
@@ -36,6 +39,9 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RUNNING_MAX = 4
+READY_BY = 0
+"""Whose owner says that a backfill has ended everywhere."""
+READY = -1
 READ_S = 0.2
 SLICE_S = 0.005
 NEAR = 500
@@ -44,7 +50,7 @@ CLOCKS_US = 3_600_000_000
 """A change may have been written so long before its ``txnId``, by clocks of several machines that disagree."""
 
 Key = tuple[str, int]
-"""The uid of a webhook, and a partition."""
+"""The uid of a webhook, and a partition; READY: what is to be done when all of them have ended."""
 
 
 class Backfills:
@@ -98,6 +104,10 @@ class Backfills:
 
     def look(self) -> None:
         """Begin what is to be done, as far as there is room."""
+        if READY_BY in self._partitions:
+            for made in self._subscriptions.unready():
+                if (made.uid, READY) not in self._running:
+                    self._start((made.uid, READY), self._make_ready(made))
         for partition in sorted(self._partitions):
             for name in self._subscriptions.owed(partition):
                 if len(self._running) >= self._running_max:
@@ -121,10 +131,33 @@ class Backfills:
     def _begin(self, plan: Plan, partition: int) -> asyncio.Task[None]:
         key = plan.uid, partition
         task = self._running.get(key)
-        if task is None:
-            task = self._running[key] = asyncio.create_task(self._run(plan, partition), name=f"backfill of {plan.name}/{partition}")
-            task.add_done_callback(lambda done: self._done(key, done))
+        return self._start(key, self._run(plan, partition)) if task is None else task
+
+    def _start(self, key: Key, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._running[key] = asyncio.create_task(work, name=f"backfill {key}")
+        task.add_done_callback(lambda done: self._done(key, done))
         return task
+
+    async def _make_ready(self, made: WebhookRevision) -> None:
+        """
+        Say in the lane that the backfill has ended, if asked, and note where.
+
+        Once it is on record nobody does it again; who dies before has it done again by the next owner, to the same marker.
+        """
+        lane = self._topics.lane(made.name, made.spec.delivery.partitions)
+        try:
+            places = [(await asyncio.to_thread(self._log.offsets, lane.name, partition))[1] for partition in range(lane.partitions)]
+        except Exception:
+            if self._subscriptions.registry.webhook(made.name) is None:  # deleted meanwhile, with its lane
+                return
+            raise
+        if is_asked_for(made, Match.READY):
+            marker = marker_of(made, Match.READY, places)
+            record = Record(lane.name, marker.change.key.encode(), encode_delivery(marker), (), 0)
+            await self._producer.send([record], gone_ok=True)
+        ready = BackfillReady(made.name, made.uid, tuple(places))
+        await self._producer.send([Record(self._topics.webhooks.name, ready.key.encode(), encode_backfill(ready), (), 0)])
+        await catch_up(self._subscriptions, self._log, self._topics.webhooks.name)
 
     async def _run(self, plan: Plan, partition: int) -> None:
         backfill = _Backfill(

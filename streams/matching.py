@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from schemas.changes import Change
-from schemas.deliveries import ALIASES, Delivery, Match
+from schemas.deliveries import ALIASES, MARKERS, Delivery, Match
 from schemas.keys import id_text
 from schemas.positions import Origin
 from schemas.webhooks import Trigger, WebhookRevision
@@ -21,7 +21,6 @@ from streams.standing.documents import Documents
 from streams.standing.selection import Selection, selection_of
 
 ANY = "*"
-MARKERS = ("initializing", "ready")
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +225,8 @@ def _collections_of(names: tuple[str, ...]) -> frozenset[str]:
 @lru_cache(1_024)
 def _events_of(names: tuple[str, ...]) -> tuple[Match, ...]:
     """The events behind names and aliases; a tuple, because finding a member among five is quicker than computing its hash."""
-    asked = {match for name in names if name not in MARKERS for match in ALIASES.get(name) or (Match(name),)}
-    return tuple(match for match in Match if match in asked)
+    asked = {match for name in names for match in ALIASES.get(name) or (Match(name),)}
+    return tuple(match for match in Match if match in asked and match not in MARKERS)
 
 
 def _collections(standing: Standing) -> set[str]:

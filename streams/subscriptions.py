@@ -37,7 +37,7 @@ class Subscriptions:
         self._pending: dict[int, tuple[str, int]] = {}  # offset in `webhooks` -> revision that has no since yet
         self._waiting: dict[int, list[asyncio.Future[None]]] = {}
         self._live: dict[str, dict[int, Origin]] = {}  # by uid, of webhooks that start in the past
-        self._owed: set[str] = set()  # names of webhooks whose backfill has not ended everywhere
+        self._owed: set[str] = set()  # names of webhooks that are not ready
         self.on_owed: Callable[[], None] = lambda: None
         """Called when there may be something to do for backfills."""
         self.registry = Registry()
@@ -104,13 +104,14 @@ class Subscriptions:
         if current is None or (live := self._live.get(current.uid)) is None:
             self._owed.discard(name)
             return
-        for partition, origin in self.registry.backfill(current).ends.items():
+        backfill = self.registry.backfill(current)
+        for partition, origin in backfill.ends.items():
             live.setdefault(partition, origin)
-        if len(live) < self._topics.partitions:
-            self._owed.add(name)
-            self.on_owed()
-        else:
+        if backfill.ready is not None:
             self._owed.discard(name)
+            return
+        self._owed.add(name)
+        self.on_owed()
 
     def owed(self, partition: int) -> list[str]:
         """The webhooks whose backfill has not ended in a partition."""
@@ -122,6 +123,11 @@ class Subscriptions:
             return False
         webhook = self.registry.webhook(name)
         return webhook is not None and partition not in self._live[webhook.current.uid]
+
+    def unready(self) -> list[WebhookRevision]:
+        """The webhooks whose backfill has ended everywhere, and whose lane does not say so yet."""
+        found = [webhook.current for name in sorted(self._owed) if (webhook := self.registry.webhook(name)) is not None]
+        return [one for one in found if len(self.registry.backfill(one).ends) == self._topics.partitions]
 
     def plan(self, name: str) -> Plan | None:
         """The backfill of a webhook; None when there is none, or it is gone."""

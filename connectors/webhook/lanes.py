@@ -18,7 +18,8 @@ import msgspec
 
 from connectors.webhook.offsets import Entry, Offsets, Seen, Start, span_max
 from connectors.webhook.parking import Document, Note, Parking, Place, Stage, place_of, where
-from schemas.deliveries import Delivery
+from schemas.deliveries import Delivery, Match
+from schemas.markers import places_of
 from schemas.parked import Parked
 
 BYTES_MAX = 16 * 1024 * 1024
@@ -113,6 +114,8 @@ class Lane:
         self._span_max = span_max(origin_partitions)
         self._bytes_max = bytes_max
         self._ready: deque[Held] = deque()
+        self._opening: Held | None = None  # goes before everything else
+        self._closing: list[Held] = []  # go when all that stands before them is done
         self._tails: dict[bytes | None, Held] = {}  # the last one in each document's queue
         self._waiting: list[tuple[float, int, Held]] = []
         self._count = itertools.count()
@@ -137,6 +140,11 @@ class Lane:
 
     def _hold(self, held: Held) -> None:
         self._count_in(held)
+        if held.delivery.match is Match.READY:
+            self._closing.append(held)
+            return
+        if held.delivery.match is Match.INITIALIZING:
+            self._opening = held
         document = self.parking.documents.get(self._group(held)) if self.parking.documents else None
         if document is not None:
             self.parking.add(document, held, held.partition, held.size)
@@ -166,7 +174,11 @@ class Lane:
     def ready(self, now: float, at_most: int | None = None) -> list[Held]:
         """What may be sent now; each is under way until finished, retried or given back."""
         self._wake(now)
+        if self._closing:
+            self._close()
         room = self.concurrency - len(self.under_way)
+        if self._opening is not None:
+            room = min(room, self._open(self._opening))
         count = min(len(self._ready), room if at_most is None else min(room, at_most))
         if count <= 0:
             return []
@@ -176,6 +188,26 @@ class Lane:
             held.started = now
         self.under_way.update(found)
         return found
+
+    def _open(self, marker: Held) -> int:
+        """How much may be sent while the marker at the beginning is not done: nothing but itself, unless it would wait for long."""
+        if marker.finished or marker.document is not None or marker.key in self.parking.documents:
+            self._opening = None
+            return self.concurrency
+        if marker not in self._ready:
+            return 0
+        self._ready.remove(marker)
+        self._ready.appendleft(marker)
+        return 1
+
+    def _close(self) -> None:
+        """Markers go when everything before them is done or parked, in every partition of the lane."""
+        for held in list(self._closing):
+            places = places_of(held.delivery)
+            before = (offsets.commit >= places[partition] for partition, offsets in self.partitions.items() if partition < len(places))
+            if self.partitions[held.partition].commit >= held.offset and all(before):
+                self._closing.remove(held)
+                self._queue(held)
 
     def finished(self, held: Held) -> None:
         """Delivered or in the dead letters: the commit may pass it, and its document's next one may go."""

@@ -16,6 +16,7 @@ class LaneState(StrEnum):
     """What a lane is doing, as users see it."""
 
     RUNNING = "running"
+    BACKFILLING = "backfilling"
     PAUSED = "paused"
     DOWN = "down"
     DISABLED = "disabled"

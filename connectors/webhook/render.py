@@ -24,6 +24,7 @@ from connectors.webhook.template import TemplateError, template_body, template_u
 from connectors.webhook.tls import Trust
 from schemas.deliveries import Delivery
 from schemas.errors import FieldError, Invalid
+from schemas.markers import is_marker, marker_body
 from schemas.mustache import BadTemplate
 from schemas.webhooks import WebhookRevision, WebhookSpec
 
@@ -120,8 +121,22 @@ def prepare(delivery: Delivery, endpoint: Endpoint, *, offset: str, attempt: int
            attempt: from 1.
            now: seconds since 1970.
     """
+    if is_marker(delivery):
+        return _marker(delivery, endpoint, offset=offset, attempt=attempt, now=now)
     url, body, refusal = _content(delivery if endpoint.project is None else _projected(delivery, endpoint.project), endpoint)
     change = delivery.change
+    headers = [
+        *_headers(delivery, endpoint, body, offset=offset, attempt=attempt, now=now),
+        ("livehook-document", document_header(change.key)),
+        ("livehook-version", str(change.version)),
+    ]
+    if test:
+        headers.append(("livehook-test", "true"))
+    return Request(endpoint.method, url, (*headers, *endpoint.headers), body, refusal, endpoint.oauth, endpoint.identity)
+
+
+def _headers(delivery: Delivery, endpoint: Endpoint, body: bytes, *, offset: str, attempt: int, now: float) -> Headers:
+    """Those that every delivery has, and that differ."""
     webhook_id = delivery.webhook_id
     timestamp_s = int(now)
     headers = [
@@ -129,17 +144,22 @@ def prepare(delivery: Delivery, endpoint: Endpoint, *, offset: str, attempt: int
         ("webhook-timestamp", str(timestamp_s)),
         ("webhook-signature", sign(signing(endpoint.signers, now), webhook_id, timestamp_s, body)),
         ("livehook-attempt", str(attempt)),
-        ("livehook-document", document_header(change.key)),
-        ("livehook-version", str(change.version)),
         ("livehook-match", delivery.match.value),
     ]
     if offset:
         headers.append(("livehook-offset", offset))
     if delivery.replay:
         headers.append(("livehook-replay", delivery.replay))
-    if test:
-        headers.append(("livehook-test", "true"))
-    return Request(endpoint.method, url, (*headers, *endpoint.headers), body, refusal, endpoint.oauth, endpoint.identity)
+    return tuple(headers)
+
+
+def _marker(delivery: Delivery, endpoint: Endpoint, *, offset: str, attempt: int, now: float) -> Request:
+    """A marker is about no document: it has its own body whatever the payload, and a template in the URL finds nothing to put in."""
+    body = marker_body(delivery)
+    headers = _headers(delivery, endpoint, body, offset=offset, attempt=attempt, now=now)
+    lasting = tuple((name, "application/json" if name == "content-type" else value) for name, value in endpoint.headers)
+    url, _, refusal = _content(delivery, endpoint) if endpoint.target is not None else (endpoint.url, b"", None)
+    return Request(endpoint.method, url, (*headers, *lasting), body, refusal, endpoint.oauth, endpoint.identity)
 
 
 def _content(delivery: Delivery, endpoint: Endpoint) -> tuple[str, bytes, str | None]:

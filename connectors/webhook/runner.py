@@ -7,6 +7,7 @@ Its calls are made in work.py. All of it runs in the event loop. Called by sink.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -44,14 +45,25 @@ class LaneRunner:
         self._committing: dict[int, Commit] = {}
         self._ends: dict[int, int] = {}
         self._is_parked_full = False
+        self.backfilled_to: Sequence[int] | None = ()
+        """For each partition where what its backfill has put into the lane ends; None: it has not ended. Empty: there is none."""
         shared.calls.lanes += 1
         shared.held_bytes.lanes += 1
         self.update(webhook)
 
     @property
     def state(self) -> LaneState:
-        """What the lane is doing."""
-        return self._work.state
+        """What the lane is doing, as people see it."""
+        state = self._work.state
+        return LaneState.BACKFILLING if state is LaneState.RUNNING and self._is_backfilling else state
+
+    @property
+    def _is_backfilling(self) -> bool:
+        """Whether something from before the webhook's time is still to be sent, or to come."""
+        to = self.backfilled_to
+        return to is None or any(
+            offsets.commit < to[partition] for partition, offsets in self._lane.partitions.items() if partition < len(to)
+        )
 
     def restore(self, troubles: Troubles) -> None:
         """What was parked before this process took the lane, and whether its endpoint was down; now it can begin."""

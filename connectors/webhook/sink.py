@@ -34,7 +34,8 @@ from connectors.webhook.runner import LaneRunner
 from connectors.webhook.shared import AttemptsProducer, Producer, Shared
 from connectors.webhook.slots import Slots
 from schemas.errors import BadRecord
-from schemas.registry import Registry
+from schemas.registry import Registry, Webhook
+from schemas.starts import NOW
 
 __all__ = ["Sink", "SinkConfig"]
 
@@ -188,13 +189,20 @@ class Sink:
                 known[name] = KnownLane(name, current.uid, topic, current.spec.delivery.partitions, jumps)
             if runner is not None:
                 if webhook is not None and known[name] == runner.taken.lane:
-                    runner.update(webhook)
+                    self._update(runner, webhook)
                 else:
                     self._close([name], deleted=webhook is None or webhook.current.uid != runner.taken.lane.uid)
         self._changed.clear()
         if known != self._known:
             self._known = known
             self._slots.know(known)
+
+    def _update(self, runner: LaneRunner, webhook: Webhook) -> None:
+        current = webhook.current
+        ready = self._webhooks.backfill(current).ready if current.spec.start != NOW else None
+        runner.backfilled_to = () if current.spec.start == NOW else None if ready is None else ready.offsets
+        if webhook != runner.webhook:  # how far its backfill is changes often
+            runner.update(webhook)
 
     # What slots.py tells; see its Events.
 
@@ -211,6 +219,7 @@ class Sink:
             webhook = self._webhooks.webhook(name)
             if webhook is not None and webhook.current.uid == taken.lane.uid:  # else it was deleted since, and is given up in a moment
                 runner = self._runners[name] = self._by_topic[taken.lane.topic] = LaneRunner(taken, webhook, self._shared)
+                self._update(runner, webhook)
                 fresh.append(runner)
         if fresh:
             self._in_background(self._restore(fresh))

@@ -19,10 +19,13 @@ import msgspec
 from livehook.api import revisions
 from livehook.api.ports import Producer, TopicAdmin, WebhooksView
 from livehook.api.problems import Problem, not_found
+from schemas.deliveries import Match
+from schemas.markers import is_asked_for, marker_of
 from schemas.mutations import MARK_KEY, Mark
 from schemas.positions import Origin
-from schemas.records import encode_mark, encode_revision
+from schemas.records import encode_delivery, encode_mark, encode_revision
 from schemas.registry import Webhook
+from schemas.starts import NOW
 from schemas.topics import Record, Topics
 from schemas.webhook_validation import Wanted
 from schemas.webhooks import Secret, State, WebhookRevision
@@ -113,6 +116,8 @@ class Register:
                 return Written(self.get(name), is_new=False, is_secret_new=False)
             if present is None and (newest is None or newest.deleted):
                 await self._admin.delete(self._topics.lane(name).name)  # of a former life, whose deletion was cut off
+            if present is None:
+                await self._open_lane(revision)
             await self._publish(revision)
             is_secret_new = present is None or revision.secrets[0] != present.current.secrets[0]
             return Written(self.get(name), is_new=present is None, is_secret_new=is_secret_new)
@@ -167,6 +172,15 @@ class Register:
         ended = [self._topics.lane(revision.name).name for revision in newest if revision.deleted]
         for lane in await self._admin.existing(ended):
             await self._admin.delete(lane)
+
+    async def _open_lane(self, made: WebhookRevision) -> None:
+        """The marker that comes before everything else, if asked for; who starts now has nothing to wait for."""
+        lane = self._topics.lane(made.name, made.spec.delivery.partitions)
+        markers = [Match.INITIALIZING, Match.READY] if made.spec.start == NOW else [Match.INITIALIZING]
+        asked = [marker_of(made, one) for one in markers if is_asked_for(made, one)]
+        if asked:
+            await self._admin.ensure(lane)
+            await self._producer.send([Record(lane.name, one.change.key.encode(), encode_delivery(one), partition=0) for one in asked])
 
     async def _publish(self, revision: WebhookRevision) -> None:
         if not revision.deleted:

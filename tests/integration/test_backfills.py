@@ -94,3 +94,30 @@ def test_from_a_time_with_a_query(cluster, recorder, writer, name):
     present = {number for number in range(300, 1_200) if number % 2 == 0 and number % 17 != 16}
     created = {number for number in present if (number - DOCUMENTS) % 17 == 16}  # after a remove
     assert sorted(present - created) == sorted(numbers)
+
+
+def test_markers_and_the_state_of_the_lane(cluster, recorder, writer, name):
+    """What was before stands between initializing and ready; until then the lane is backfilling."""
+    write(writer, name, 0, 200)
+    writer.flush()
+    events = ["create", "update", "remove", "initializing", "ready"]
+    cluster.put_webhook(name, collections=[name], url=recorder.url, events=events, start="beginning", state="paused")
+    cluster.put_webhook(f"{name}-now", collections=[name], url=recorder.url, events=events)
+    write(writer, name, 200, 10)
+    writer.flush()
+    wait_until(lambda: cluster.lanes()[name]["lag"] > 200, ARRIVE_S, "the backfill does not come")
+    assert "paused" == cluster.lanes()[name]["state"]
+    cluster.put_webhook(name, collections=[name], url=recorder.url, events=events, start="now")
+    recorder.wait_for(lambda calls: sum(b'"ready"' in call.body for call in calls) == 2, ARRIVE_S)
+    wait_until(lambda: "running" == cluster.lanes()[name]["state"], ARRIVE_S, "the lane is not running")
+    recorder.wait_quiet(1.0, ARRIVE_S)
+
+    for webhook, before in ((name, 180), (f"{name}-now", 0)):
+        calls = [call for call in recorder.calls if call.headers["livehook-webhook"] == webhook]
+        first, last = calls[0], next(call for call in calls if b'"ready"' in call.body)
+        assert before <= calls.index(last) - 1
+        body = json.loads(first.body)
+        assert {"txnId": body["txnId"], "type": "initializing", "collections": [name]} == body
+        assert body | {"type": "ready"} == json.loads(last.body)
+        assert "livehook-document" not in last.headers
+        assert first.headers["webhook-id"] != last.headers["webhook-id"]

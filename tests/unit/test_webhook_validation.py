@@ -156,9 +156,11 @@ def test_a_name_is_needed_where_no_path_has_it():
         ({"ids": "a"}, "ids is 'a', must be a list"),
         ({"ids": ["a", 5]}, "ids[1] is 5, must be a string or an object"),
         ({"events": []}, "events is empty: name at least one event, or leave it out for all"),
-        ({"events": ["born"]}, "events[0] is 'born', must be create, enter, update, leave, remove, publish, unpublish or delete"),
+        (
+            {"events": ["born"]},
+            "events[0] is 'born', must be create, enter, update, leave, remove, publish, unpublish, delete, initializing or ready",
+        ),
         ({"events": ["initial"]}, "events[0] is 'initial', which comes with start and is not asked for here"),
-        ({"events": ["ready"]}, "events[0] is not available in this version: the marker 'ready'"),
         ({"method": "GET"}, "method is 'GET', must be POST, PUT or PATCH"),
         ({"auth": {"basic": {"username": "u"}}}, "auth.basic.password is missing"),
         ({"auth": {"basic": {"username": "u:x", "password": "p"}}}, "auth.basic.username has a colon or a control character"),

@@ -1,0 +1,197 @@
+"""What a change from before a webhook's live flow is to it, and in what state a backfill leaves its lane."""
+
+import asyncio
+from typing import cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from schemas.backfills import BackfillEnd, BackfillReady, encode_backfill
+from schemas.changes import Change, PassedMark
+from schemas.mutations import MARK_KEY, Mark
+from schemas.positions import Origin
+from schemas.records import decode_delivery, decode_mutation, encode_change, encode_passed_mark, encode_revision
+from schemas.topics import Topics
+from schemas.webhooks import WebhookRevision, WebhookSpec
+from streams.backfill import WINDOW_US, Repeats, backfilled, is_of
+from streams.backfilling import Backfills
+from streams.metrics import StreamsMetrics
+from streams.pace import SHARE_MAX, SHARE_MIN, Pace
+from streams.ports import Log
+from streams.subscriptions import Subscriptions
+
+TOPICS = Topics("test.", 1)
+MADE_US = WINDOW_US + 1_000
+OLD, RECENT = 999, 1_000
+N1, N2 = b'{"_id":"a","n":1}', b'{"_id":"a","n":2}'
+
+
+def change(offset, old, new, appended_us=RECENT):
+    return Change("c", "a", 1_000 + offset, offset, old, new, Origin(0, 0, offset), appended_us)
+
+
+def revision(number=1, *, start="beginning", since=10, query="n == 2", events=("update",)):
+    spec = WebhookSpec("w", "http://x", collections=("c",), query=query, events=events, start=start)
+    return WebhookRevision("u", "w", number, number, spec, [], MADE_US, MADE_US, [Origin(0, 0, since)])
+
+
+def known(*revisions):
+    subscriptions = Subscriptions(TOPICS)
+    for offset, one in enumerate(revisions):
+        subscriptions.apply(one.key.encode(), encode_revision(one), offset)
+    return subscriptions
+
+
+def found(change, *revisions):
+    plan = known(*revisions).plan("w")
+    assert plan is not None
+    delivery = backfilled(plan, change, {})
+    return delivery and (delivery.match.value, delivery.snapshot, delivery.change.old, delivery.revision)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "appended_us", "expected"),
+    [
+        (N2, N2, RECENT, ("update", 0, N2, 1)),
+        (None, N2, RECENT, None),  # create is not asked for
+        (None, N2, OLD, ("initial", 1, None, 1)),
+        (N1, N2, OLD, ("initial", 1, None, 1)),
+        (N1, N1, OLD, None),
+        (N2, N1, OLD, None),  # leave is not asked for
+    ],
+)
+def test_what_may_be_compacted_is_a_snapshot(old, new, appended_us, expected):
+    """There the events of a webhook choose among leave and remove alone; everything that matches is initial."""
+    assert expected == found(change(3, old, new, appended_us), revision())
+
+
+def test_a_snapshot_tells_what_is_gone():
+    """Who was sent the document before compaction came by must hear that it is not there any more."""
+    assert ("leave", 1, N2, 1) == found(change(3, N2, N1, OLD), revision(events=("leave", "remove")))
+    assert ("remove", 1, N2, 1) == found(change(3, N2, None, OLD), revision(events=("leave", "remove")))
+
+
+def test_the_first_revision_serves_all_before_it_and_an_edit_holds_from_its_mark():
+    """Also while the backfill is under way."""
+    edited = revision(2, since=20, query="true")
+    assert ("update", 0, N2, 1) == found(change(3, N2, N2), revision(), edited)
+    assert found(change(19, N1, N1), revision(), edited) is None
+    assert ("update", 0, N1, 2) == found(change(20, N1, N1), revision(), edited)
+
+
+def test_a_start_leaves_out_what_was_before():
+    """``txn:N`` is the first that comes."""
+    assert found(change(2, N2, N2), revision(start="txn:1003")) is None
+    assert found(change(3, N2, N2), revision(start="txn:1003")) is not None
+    assert known(revision(start="now")).plan("w") is None
+
+
+def test_second_copies_are_passed_over_where_nothing_is_compacted():
+    """Elsewhere a second copy may be the only one."""
+    repeats = Repeats(RECENT)
+    assert [False, True, False] == [repeats.is_repeat(change(offset, None, N1)) for offset in (5, 4, 6)]
+    assert not repeats.is_repeat(change(3, None, N1, OLD))
+
+
+def test_changes_of_other_collections_are_told_by_their_key():
+    """A mark is always of interest."""
+    assert [True, False, True, True] == [
+        is_of(b"c/1", frozenset("c")), is_of(b"d/c/1", frozenset("c")), is_of(MARK_KEY, frozenset("c")), is_of(b"d/1", None)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("live", "share"), [(0.0, SHARE_MAX), (0.5, SHARE_MAX - 0.5), (1.0, SHARE_MIN)])
+def test_backfills_take_what_is_left_and_a_tenth_at_least(live, share):
+    """A busy loop gives little, an idle one nearly all."""
+    now, busy = iter([0.0, 10.0]), iter([0.0, 10.0 * live + 0.01])
+    pace = Pace(now=lambda: next(now), busy=lambda: next(busy))
+    assert pytest.approx(0.01 * (1 - share) / share) == pace.rest_s(0.01)
+
+
+class World:
+    """Topics in memory, as the ports show them; what is produced to ``mutations`` comes out in ``changes``, if it is a mark."""
+
+    def __init__(self, changes, subscriptions):
+        self.changes, self.subscriptions = list(changes), subscriptions
+        self.webhooks = subscriptions.position
+        self.lane = []
+        self.is_ready = asyncio.Event()
+
+    async def send(self, records, *, gone_ok=False):
+        return [self.append(record) for record in records]
+
+    def append(self, record):
+        if record.topic == TOPICS.webhooks.name:
+            self.subscriptions.apply(record.key, record.value, self.webhooks)
+            self.webhooks += 1
+            if record.key.endswith(b"/ready"):
+                self.is_ready.set()
+            return self.webhooks - 1
+        if record.topic == TOPICS.mutations.name:
+            mark = decode_mutation(record.key, record.value)
+            assert isinstance(mark, Mark)
+            self.changes.append((MARK_KEY, encode_passed_mark(PassedMark(mark.webhooks, Origin(0, 0, 99), mark.ends))))
+            return 99
+        self.lane.append(decode_delivery(record.value))
+        return len(self.lane) - 1
+
+    def offsets(self, topic, partition):
+        return 0, {TOPICS.webhooks.name: self.webhooks, TOPICS.changes.name: len(self.changes)}.get(topic, len(self.lane))
+
+    def follow(self, topic, partition, start):
+        return Following(self, start)
+
+
+class Following:
+    """A reader of ``changes``, two records at a time."""
+
+    def __init__(self, world, position):
+        self.world, self.position = world, position
+
+    def read(self, timeout_s):
+        first = self.position
+        found = self.world.changes[first : first + 2]
+        self.position += len(found)
+        return [Item(first + at, key, value) for at, (key, value) in enumerate(found)]
+
+    def close(self):
+        """Nothing is open."""
+
+
+class Item:
+    def __init__(self, offset, key, value):
+        self.offset, self.key, self.value = offset, key, value
+
+
+async def test_a_backfill_ends_at_its_mark_and_the_lane_says_so():
+    """In order, and nothing from behind the mark; ready is on record once every partition has ended."""
+    subscriptions = known(revision(query="true", events=("update", "ready")))
+    world = World([(b"c/a", encode_change(change(offset, N1, N2))) for offset in range(5)], subscriptions)
+    failed: list[BaseException] = []
+    backfills = Backfills(
+        topics=TOPICS, producer=world, log=cast(Log, world), subscriptions=subscriptions, metrics=StreamsMetrics(CollectorRegistry()),
+        fail=failed.append,
+    )  # fmt: skip
+    backfills.assigned([0])
+    await asyncio.wait_for(backfills.ended("w", "u", 0), 5)
+    assert [0, 1, 2, 3, 4] == [delivery.change.version for delivery in world.lane]
+    mark = PassedMark(world.webhooks - 1, Origin(0, 0, 99), "u")
+    assert "w" == subscriptions.ending(mark)
+    end = subscriptions.ended("w", mark)
+    assert BackfillEnd("w", "u", Origin(0, 0, 99)) == end
+    assert subscriptions.ending(mark) is None
+    subscriptions.apply(end.key.encode(), encode_backfill(end), world.webhooks)
+    world.webhooks += 1
+    await asyncio.wait_for(world.is_ready.wait(), 5)
+    assert "ready" == world.lane[-1].match.value
+    assert BackfillReady("w", "u", (5,)) == subscriptions.registry.backfill(revision()).ready
+    assert failed == []
+    backfills.close()
+
+
+async def test_what_was_made_anew_owes_a_backfill_of_its_own():
+    """Records of a webhook of the same name that was deleted do not count."""
+    subscriptions = known(revision())
+    end = BackfillEnd("w", "another", Origin(0, 0, 99))
+    subscriptions.apply(end.key.encode(), encode_backfill(end), 1)
+    assert ["w"] == subscriptions.owed(0)
