@@ -338,6 +338,29 @@ class TestWebhooks:
         again = await api.put("/v1/webhooks/adults", json=WEBHOOK | {"start": "beginning"})
         assert (200, "now") == (again.status_code, again.json()["start"])
 
+    @pytest.mark.parametrize(
+        ("start", "message"),
+        [
+            ("2999-01-01T00:00:00Z", "is 2999-01-01T00:00:00.000000Z, which is in the future"),
+            ("txn:9007199254740991", "is txn:9007199254740991, and there is no such txnId yet"),
+            ("yesterday", "is 'yesterday', must be now, beginning, a time with an offset (RFC 3339) or txn:N"),
+        ],
+    )
+    async def test_a_start_that_lies_ahead_is_refused_by_name(self, api, start, message):
+        """With what would be right."""
+        answer = await api.put("/v1/webhooks/adults", json=WEBHOOK | {"start": start})
+        [error] = answer.json()["errors"]
+        assert (422, "start", True) == (answer.status_code, error["field"], error["message"].startswith(message))
+
+    @pytest.mark.parametrize("start", ["beginning", "2026-01-31T12:00:00+01:00", "txn:17"])
+    async def test_a_start_is_kept_through_every_edit(self, api, start):
+        """An edit may leave it out, and one that names another changes nothing."""
+        made = await api.put("/v1/webhooks/adults", json=WEBHOOK | {"start": start})
+        assert (201, start) == (made.status_code, made.json()["start"])
+        for body in (WEBHOOK, WEBHOOK | {"start": "now"}, WEBHOOK | {"start": "2999-01-01T00:00:00Z"}):
+            again = await api.put("/v1/webhooks/adults", json=body | {"query": "n > 1"})
+            assert (200, start) == (again.status_code, again.json()["start"])
+
     async def test_the_same_put_again_writes_nothing(self, api, kafka):
         """So that a file can be applied as often as one likes."""
         await api.put("/v1/webhooks/adults", json=WEBHOOK)
