@@ -125,6 +125,8 @@ class Backfills:
         plan = self._subscriptions.plan(name)
         if (uid, partition) not in self._over and plan is not None and plan.uid == uid:
             with self._turn.hurry():
+                if (given_up := self._running.get((uid, partition))) is not None and given_up.cancelling():
+                    await asyncio.wait([given_up])  # of before a rebalance that has left us the partition
                 await asyncio.shield(self._begin(plan, partition))
         self._over.discard((uid, partition))
 
@@ -192,9 +194,10 @@ class Turn:
         await self._lock.acquire()
         self._begun = time.perf_counter()
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            await self.rest()
+            if kind is None:
+                await self.rest()
         finally:
             self._lock.release()
 

@@ -32,6 +32,8 @@ METRICS: dict[str, set[str]] = {
     "livehook_lane_state": {"webhook", "state"},
     "livehook_dead_letters_total": {"reason"},
     "livehook_stream_lag": {"topic"},
+    "livehook_backfill_changes_total": set(),
+    "livehook_backfill_left": {"webhook"},
     "livehook_duplicates_dropped_total": {"stage"},
     "livehook_rebalances_total": {"role"},
 }
