@@ -21,13 +21,14 @@ from schemas.errors import Fatal
 from schemas.topics import Topics
 from streams import transport
 from streams.metrics import StreamsMetrics
-from streams.ports import Agent, Fetcher, Received
+from streams.ports import Agent, Fetcher
 
 logger = logging.getLogger(__name__)
 
 SESSION_TIMEOUT_S = 10.0
 HEARTBEAT_S = 3.0
 COMMIT_S = 1.0
+REBALANCE_S = 30.0  # who does not join again for so long is left out; the others' watchdogs wait for longer
 IN_FLIGHT_WAIT_S = 8.0  # less than the rebalance timeout: a batch under way is finished before its partition is given away
 
 Fail = Callable[[BaseException], None]
@@ -92,6 +93,7 @@ class StreamsWorker:
             broker_session_timeout=SESSION_TIMEOUT_S,
             broker_heartbeat_interval=HEARTBEAT_S,
             broker_commit_interval=COMMIT_S,
+            broker_rebalance_timeout=REBALANCE_S,
             broker_max_poll_interval=300.0,
             **(connection or {}),
         )
@@ -178,10 +180,11 @@ class StreamsWorker:
             await self._process(agent, event)
 
     async def _process(self, agent: Agent, event: EventT[Any]) -> None:
-        if self._failed or self._stopping or event.message.generation_id != self.app.consumer_generation_id:
+        batch = cast(transport.Batch, event.value)
+        if self._failed or self._stopping or batch.life != self._consumer.life:
             return  # not acknowledged: whoever owns the partition next reads it again from the commit
         try:
-            await agent.process(cast(Sequence[Received], event.value))
+            await agent.process(batch.records)
         except Exception as error:  # noqa: BLE001 - whatever it is, the process ends with it
             # Nothing may be done behind a batch that was not: a later commit, or a later origin in `changes`, would pass over it.
             self._failed = True
@@ -196,6 +199,7 @@ class StreamsWorker:
 
     async def _on_revoked(self, *_: Any, **__: Any) -> None:
         await self._settled()
+        self._consumer.end_life()  # first: what an agent gives up now must not be followed by the batch behind it
         for agent in self._agents:
             agent.revoked()
         self._metrics.rebalanced()

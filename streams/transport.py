@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 import aiokafka
@@ -39,6 +40,18 @@ class App(faust.App):
     """A Faust app whose records come from ``fetcher``."""
 
     fetcher: Fetcher
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """
+    Records of one partition that go through an agent together.
+
+    life:  of the consumer; a batch of an earlier one was given up, whatever has become of it: it comes once more, to us or to another.
+    """
+
+    records: Sequence[Received]
+    life: int
 
 
 class _Last:
@@ -111,6 +124,16 @@ class Consumer(driver.Consumer):
         self._ends: dict[TP, int] = {}  # the offset after the newest acknowledged batch
         self._under_way: Counter[TP] = Counter()
         self._begun: set[TP] = set()
+        self.life = 0
+
+    def end_life(self) -> None:
+        """
+        Give up the batches under way: neither is one begun from here on, nor does its acknowledgement count.
+
+        A batch that was not finished while its partition was given away would else be passed over by the one behind it.
+        """
+        self.life += 1
+        self._under_way.clear()
 
     @property
     def _fetcher(self) -> Fetcher:
@@ -144,8 +167,6 @@ class Consumer(driver.Consumer):
     def _end(self, places: set[TP]) -> None:
         self._fetcher.end(places & self._begun)
         self._begun -= places
-        for tp in places:
-            self._under_way.pop(tp, None)
 
     async def _drain_messages(self, fetcher: Any) -> None:
         """
@@ -166,7 +187,7 @@ class Consumer(driver.Consumer):
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
         message = super()._to_message(tp, _Last(tp, record[-1]))
-        message.value = record
+        message.value = cast(Any, Batch(record, self.life))
         self._under_way[tp] += 1
         return message
 
@@ -176,9 +197,9 @@ class Consumer(driver.Consumer):
     def ack(self, message: FaustMessage) -> bool:
         """Note that everything up to the end of this batch is durable."""
         first_time = super().ack(message)
-        if first_time:
-            self._ends[message.tp] = max(self._ends.get(message.tp, 0), message.offset + 1)
-        if message.generation_id == self.app.consumer_generation_id:
+        if cast(Batch, message.value).life == self.life:
+            if first_time:
+                self._ends[message.tp] = max(self._ends.get(message.tp, 0), message.offset + 1)
             self._under_way[message.tp] -= 1
             self._fetcher.wake()
         return first_time
@@ -220,6 +241,7 @@ class Consumer(driver.Consumer):
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget what belongs to the next owner."""
         await super().on_partitions_revoked(revoked)
+        self.end_life()
         self._end(revoked)
         for tp in revoked:
             self._ends.pop(tp, None)
@@ -227,7 +249,7 @@ class Consumer(driver.Consumer):
     async def perform_seek(self) -> None:
         """Begin at the commits again: what is under way comes once more."""
         self._end(set(self._begun))
-        self._under_way.clear()
+        self.end_life()
         await super().perform_seek()
 
 

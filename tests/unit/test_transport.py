@@ -83,7 +83,7 @@ def message(consumer, *offsets):
 async def test_a_batch_is_one_message_with_its_last_offset(consumer):
     """Its commit is the offset after it."""
     batch = message(consumer, 3, 4, 5)
-    assert (5, [3, 4, 5]) == (batch.offset, [one.offset for one in batch.value])
+    assert (5, [3, 4, 5]) == (batch.offset, [one.offset for one in batch.value.records])
     assert consumer.ack(batch)
     assert 6 == consumer._new_offset(TOPIC)
 
@@ -112,13 +112,13 @@ async def test_values_reach_the_agent_as_they_came(consumer):
     batch = consumer._to_message(TOPIC, [record(0, value=b"\xff{", key=b"\xff")])
     topic = consumer.app.topic(TOPIC.topic, value_serializer="batch", value_type=None, key_serializer="raw", key_type=bytes)
     event = await topic.decode(batch, propagate=True)
-    assert (b"\xff", b"\xff{") == (event.value[0].key, event.value[0].value)
+    assert (b"\xff", b"\xff{") == (event.value.records[0].key, event.value.records[0].value)
     assert consumer._new_offset(TOPIC) is None
 
 
 async def taken(consumer):
     """What one round of the consumer hands on."""
-    return [message.value async for _, message in consumer.getmany(timeout=0)]
+    return [message.value.records async for _, message in consumer.getmany(timeout=0)]
 
 
 async def test_a_partition_is_read_from_its_commit(consumer):
@@ -142,7 +142,7 @@ async def test_no_more_than_two_batches_of_a_partition_are_under_way(consumer):
     consumer.app.fetcher.batches[TOPIC] = list(batches)
     consumer._begin({TOPIC})
     messages = [message for _ in range(3) for message in [message async for _, message in consumer.getmany(timeout=0)]]
-    assert batches[:2] == [message.value for message in messages]
+    assert batches[:2] == [message.value.records for message in messages]
     consumer.ack(messages[0])
     assert [batches[2]] == await taken(consumer)
 
@@ -154,9 +154,18 @@ async def test_what_was_taken_before_partitions_are_revoked_makes_no_room_later(
     consumer.app.fetcher.batches[TOPIC] = [[record(0)], [record(1)], [record(2)]]
     consumer._begin({TOPIC})
     assert 1 == len(await taken(consumer))
+    consumer.end_life()
     consumer._end({TOPIC})
     assert 0 == consumer._under_way[TOPIC]
     assert [] == await taken(consumer)
+
+
+async def test_an_acknowledgement_of_a_batch_that_was_given_up_counts_for_nothing(consumer):
+    """It may have been done behind one that was not; and its room was given back already."""
+    batch = message(consumer, 0, 1)
+    consumer.end_life()
+    consumer.ack(batch)
+    assert (None, 0) == (consumer._new_offset(TOPIC), consumer._under_way[TOPIC])
 
 
 async def test_what_waits_is_what_is_not_read_or_not_done(consumer):
@@ -240,10 +249,11 @@ async def test_nothing_is_acknowledged_from_a_failed_batch_on(tmp_path):
         metrics=StreamsMetrics(CollectorRegistry()),
         fail=failed.append,
     )
+    worker.app.consumer = cast(Any, SimpleNamespace(life=0))
     events = [
         SimpleNamespace(
-            value=number,
-            message=SimpleNamespace(tp=TOPIC, generation_id=worker.app.consumer_generation_id),
+            value=transport.Batch(cast(Any, number), 0),
+            message=SimpleNamespace(tp=TOPIC),
             ack=lambda number=number: acknowledged.append(number),
         )
         for number in (1, 2, 3)
@@ -268,9 +278,52 @@ async def test_a_batch_from_before_a_rebalance_is_left_alone(tmp_path):
         metrics=StreamsMetrics(CollectorRegistry()),
         fail=lambda error: None,
     )
-    stale = SimpleNamespace(value=1, message=SimpleNamespace(tp=TOPIC, generation_id=worker.app.consumer_generation_id - 1))
+    worker.app.consumer = cast(Any, SimpleNamespace(life=1))
+    stale = SimpleNamespace(value=transport.Batch([], 0), message=SimpleNamespace(tp=TOPIC))
     await worker._in_turn(agent, cast(Any, stale))
     assert [] == agent.seen
+
+
+class GivingUp(Failing):
+    """An agent whose batches wait, and are given up when their partition is."""
+
+    def __init__(self):
+        super().__init__(fails_at=0)
+        self.waits = asyncio.get_running_loop().create_future()
+
+    async def process(self, batch):
+        self.seen.append(batch)
+        await self.waits
+
+    def revoked(self):
+        self.waits.cancel()
+
+
+async def test_behind_a_batch_that_was_given_up_none_is_begun(tmp_path, monkeypatch):
+    """Its deliveries would come first, and those of the one given up, with lower origins, would be taken for repeats."""
+    monkeypatch.setattr("streams.app.IN_FLIGHT_WAIT_S", 0)
+    agent = GivingUp()
+    worker = StreamsWorker(
+        topics=Topics("t."),
+        bootstrap_servers="localhost:1",
+        client_id="t",
+        instance_id="t",
+        folder=tmp_path,
+        fetcher=Fetched(),
+        agents=[agent],
+        metrics=StreamsMetrics(CollectorRegistry()),
+        fail=lambda error: None,
+    )
+    consumer = SimpleNamespace(life=0)
+    consumer.end_life = lambda: setattr(consumer, "life", 1)
+    worker.app.consumer = cast(Any, consumer)
+    events = [SimpleNamespace(value=transport.Batch([cast(Any, number)], 0), message=SimpleNamespace(tp=TOPIC)) for number in (1, 2)]
+    worker._under_way = {asyncio.create_task(worker._in_turn(agent, cast(Any, event))) for event in events[:1]}
+    tasks = [*worker._under_way, asyncio.create_task(worker._in_turn(agent, cast(Any, events[1])))]
+    await asyncio.sleep(0)
+    await worker._on_revoked()
+    await asyncio.wait(tasks)
+    assert [[1]] == agent.seen
 
 
 async def test_the_lag_is_told_by_topic_without_the_prefix(tmp_path):
