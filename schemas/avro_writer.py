@@ -13,6 +13,7 @@ from typing import Any
 
 Write = Callable[[Any], bytes]
 
+INT_MIN, INT_MAX = -(2**31), 2**31 - 1
 LONG_MIN, LONG_MAX = -(2**63), 2**63 - 1
 KEYS_KEPT = 1_024
 
@@ -22,7 +23,8 @@ def compile_writer(schema: Any) -> Write:
     What writes values of a schema, parsed by fastavro; a record is a mapping that has every field.
 
     Raises:  ValueError: the schema has something that none of ours has: a type by its name, a union other than of null and one more.
-             What is returned raises KeyError, TypeError, AttributeError or OverflowError for a value that is none of the schema's.
+             What is returned raises KeyError, TypeError, AttributeError, OverflowError or UnicodeEncodeError for a value that is none
+             of the schema's.
     """
     match schema:
         case str() if schema in _PRIMITIVE:
@@ -61,6 +63,12 @@ def _long(value: int) -> bytes:
     return _SMALL[value] if 0 <= value <= SMALL_MAX else _varint(value)
 
 
+def _int(value: int) -> bytes:
+    if not INT_MIN <= value <= INT_MAX:
+        raise OverflowError(f"{value} is no int")
+    return _long(value)
+
+
 def _bytes(value: bytes) -> bytes:
     size = len(value)
     return (_SMALL[size] if size <= SMALL_MAX else _varint(size)) + value
@@ -76,7 +84,7 @@ def _boolean(value: bool) -> bytes:
     return b"\x01" if value else b"\x00"
 
 
-_PRIMITIVE: Mapping[str, Write] = {"string": _string, "bytes": _bytes, "int": _long, "long": _long, "boolean": _boolean}
+_PRIMITIVE: Mapping[str, Write] = {"string": _string, "bytes": _bytes, "int": _int, "long": _long, "boolean": _boolean}
 _key = lru_cache(maxsize=KEYS_KEPT)(_string)  # of maps: names of headers, the same again and again
 
 
@@ -90,14 +98,14 @@ def _record(fields: Sequence[tuple[str, Write]]) -> Write:
 
 def _array(write: Write) -> Write:
     def array(value: Sequence[Any]) -> bytes:
-        return b"".join([_long(len(value)), *[write(item) for item in value], b"\x00"]) if value else b"\x00"
+        return b"".join([_long(len(value)), *[write(item) for item in value], b"\x00"]) if len(value) else b"\x00"
 
     return array
 
 
 def _map(write: Write) -> Write:
     def mapping(value: Mapping[str, Any]) -> bytes:
-        if not value:
+        if not len(value):
             return b"\x00"
         parts = [_long(len(value))]
         for key, item in value.items():

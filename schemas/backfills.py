@@ -22,7 +22,7 @@ KEY_PART = "backfill/"
 
 class BackfillProgress(msgspec.Struct, frozen=True):
     """
-    What a backfill need not do again in one partition of ``changes``; key ``name/backfill/partition``.
+    What a backfill need not do again in one partition of ``changes``; key ``name/backfill/uid/partition``.
 
     offset:  what the changes below it lead to is in the lane.
     """
@@ -34,13 +34,13 @@ class BackfillProgress(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        """``name/backfill/partition``."""
-        return f"{self.name}/{KEY_PART}{self.partition}"
+        """``name/backfill/uid/partition``: what is written late of a webhook that was deleted is not its successor's."""
+        return f"{self.name}/{KEY_PART}{self.uid}/{self.partition}"
 
 
 class BackfillEnd(msgspec.Struct, frozen=True):
     """
-    Where a backfill ends in one partition and the live flow begins; key ``name/backfill/partition/end``.
+    Where a backfill ends in one partition and the live flow begins; key ``name/backfill/uid/partition/end``.
 
     The matching agent writes it before its commit passes the mark at ``origin``; by then all from before it is in the lane.
     """
@@ -51,13 +51,13 @@ class BackfillEnd(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        """``name/backfill/partition/end``."""
-        return f"{self.name}/{KEY_PART}{self.origin.partition}/end"
+        """``name/backfill/uid/partition/end``."""
+        return f"{self.name}/{KEY_PART}{self.uid}/{self.origin.partition}/end"
 
 
 class BackfillReady(msgspec.Struct, frozen=True):
     """
-    A backfill has ended in every partition, and the lane says so; key ``name/backfill/ready``.
+    A backfill has ended in every partition, and the lane says so; key ``name/backfill/uid/ready``.
 
     offsets:  for each partition of the lane the place of its marker ``ready``: what the backfill led to stands before it.
     """
@@ -68,8 +68,8 @@ class BackfillReady(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        """``name/backfill/ready``."""
-        return f"{self.name}/{KEY_PART}ready"
+        """``name/backfill/uid/ready``."""
+        return f"{self.name}/{KEY_PART}{self.uid}/ready"
 
 
 class Backfill(msgspec.Struct, frozen=True):

@@ -44,4 +44,4 @@ def check_start(start: str, now_us: int) -> str:
     if start.startswith("txn:"):
         # A txnId is the microsecond in which Kafka took its mutation; so a number beyond the present one is nobody's.
         raise ValueError(f"is {start}, and there is no such txnId yet: now would be txn:{now_us}")
-    raise ValueError(f"is {rfc3339(txn_id)}, which is in the future: it is {rfc3339(now_us)} now")
+    raise ValueError(f"is {shown(start)}, which is in the future: it is {rfc3339(now_us)} now")

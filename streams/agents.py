@@ -27,7 +27,7 @@ from streams.documents import VIA, Applied, Dead, Forwarded, MutationRecord, app
 from streams.marks import catch_up, has_read
 from streams.matching import match
 from streams.metrics import StreamsMetrics
-from streams.ports import Log, Producer, Received
+from streams.ports import Log, Producer, Read, Received
 from streams.state import Documents, Fold
 from streams.subscriptions import Subscriptions
 
@@ -121,13 +121,18 @@ class DocumentsAgent:
     async def _documents(self, partition: int) -> Documents:
         if partition not in self._current:
             loop = asyncio.get_running_loop()
-            documents, behind = await loop.run_in_executor(None, self._catch_up, partition)
-            await self._repair(partition, documents, behind)
+            documents, behind, end = await loop.run_in_executor(None, self._catch_up, partition)
+            if behind:
+                await self._repair(partition, documents, behind, end)
             self._current.add(partition)
         return self._owned[partition]
 
-    def _catch_up(self, partition: int) -> tuple[Documents, dict[str, int]]:
-        """Fold what was added to ``changes`` since we last looked, and say which documents' newest changes are followed by older copies."""
+    def _catch_up(self, partition: int) -> tuple[Documents, dict[str, int], int]:
+        """
+        Fold what was added to ``changes`` since we last looked.
+
+        Returns:  beside the store the documents whose newest changes are followed by older copies, and where the log ends.
+        """
         topic = self._topics.changes.name
         documents = self._owned.get(partition)
         if documents is None:
@@ -148,7 +153,7 @@ class DocumentsAgent:
         fold.write(end)
         self._check_mutations(partition, documents)
         logger.info("caught up", extra={"partition": partition, "from": position, "to": end, "documents": documents.meta.documents})
-        return documents, fold.behind
+        return documents, fold.behind, end
 
     def _check_mutations(self, partition: int, documents: Documents) -> None:
         origin = documents.meta.progress.origin
@@ -165,21 +170,22 @@ class DocumentsAgent:
                 "Start once with --new-epoch to take it as a new topic"
             )
 
-    async def _repair(self, partition: int, documents: Documents, behind: dict[str, int]) -> None:
+    def _read_all(self, partition: int, offsets: Collection[int]) -> list[Read]:
+        """The records of ``changes`` at these offsets, as far as there are any."""
+        wanted = set(offsets)
+        batches = self._log.read(self._topics.changes.name, partition, min(wanted), max(wanted) + 1)
+        return [read for batch in batches for read in batch if read.offset in wanted]
+
+    async def _repair(self, partition: int, documents: Documents, behind: dict[str, int], end: int) -> None:
         """Write the newest change of a document again, the same bytes, when an older copy stands behind it."""
-        if not behind:
-            return
         topic = self._topics.changes.name
-        newest = [
-            read for offset in sorted(behind.values()) for batch in self._log.read(topic, partition, offset, offset + 1) for read in batch
-        ]
+        newest = await asyncio.get_running_loop().run_in_executor(None, self._read_all, partition, behind.values())
         if len(newest) < len(behind):
             raise Fatal(
                 f"{topic}/{partition}: compaction has taken the newest change of {len(behind) - len(newest)} documents, which an older "
                 f"copy stands behind. Keep {self._folder / str(partition)}: it still has them"
             )
         records = [Record(topic, read.key, read.value, partition=partition) for read in newest]
-        end = documents.meta.position
         offsets = await self._producer.send(records)
         if offsets != list(range(end, end + len(records))):
             raise Fatal(f"{topic}/{partition}: another process writes there. This one ends, and catches up when it is started again")

@@ -46,6 +46,7 @@ READ_S = 0.2
 SLICE_S = 0.005
 NEAR = 500
 PROGRESS_S = 2.0
+LOOK_S = 0.02
 CLOCKS_US = 3_600_000_000
 """A change may have been written so long before its ``txnId``, by clocks of several machines that disagree."""
 
@@ -80,7 +81,8 @@ class Backfills:
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._scanned: dict[int, int] = {}
         self._over: set[Key] = set()  # they have read their mark: all from before it is in the lane, whoever owns the partition
-        subscriptions.on_owed = self.look
+        self._is_due = False
+        subscriptions.on_owed = self._look_soon
 
     def assigned(self, partitions: Collection[int]) -> None:
         """These partitions are ours from now on, and no others."""
@@ -102,8 +104,17 @@ class Backfills:
         """How many changes of a partition were looked at since this worker has begun."""
         return self._scanned.get(partition, 0)
 
+    def _look_soon(self) -> None:
+        """Many records of ``webhooks`` may come at once, and each may be news."""
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_later(LOOK_S, self.look)
+
     def look(self) -> None:
         """Begin what is to be done, as far as there is room."""
+        self._is_due = False
+        if len(self._running) >= self._running_max:
+            return  # whoever ends looks again
         if READY_BY in self._partitions:
             for made in self._subscriptions.unready():
                 if (made.uid, READY) not in self._running:

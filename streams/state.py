@@ -171,6 +171,7 @@ class Fold:
         self._fresh: dict[str, tuple[Change, int]] = {}
         self.behind: dict[str, int] = {}
         """Documents whose newest change is followed by an older copy, with the offset of the newest."""
+        self._copies: dict[str, int] = {}
 
     def take(self, record: Change | PassedMark, offset: int) -> None:
         """One record of ``changes``, in the order of the topic."""
@@ -192,8 +193,10 @@ class Fold:
         version, at = self._known(key)
         if change.version < version:
             self.behind[key] = at
+            self._copies.setdefault(key, offset)
             return
         self.behind.pop(key, None)
+        self._copies.pop(key, None)
         self._fresh[key] = (change, offset)
 
     def _known(self, key: str) -> tuple[int, int]:
@@ -204,6 +207,10 @@ class Fold:
         return (0, -1) if stored is None else (stored.document.version, stored.offset)
 
     def write(self, position: int) -> None:
-        """Put into the store what was taken so far; ``position``: the next offset to read."""
-        self._documents.fold(self._fresh.values(), self._progress, position)
+        """
+        Put into the store what was taken so far; ``position``: the next offset to read.
+
+        The store itself goes no further than the first older copy: who dies before the newest was written again finds it again.
+        """
+        self._documents.fold(self._fresh.values(), self._progress, min([position, *self._copies.values()]))
         self._fresh.clear()

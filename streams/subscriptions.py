@@ -86,13 +86,13 @@ class Subscriptions:
         """
         The revision that a mark names begins at the mark's origin, in its partition.
 
-        Returns:  what must be in ``webhooks`` before a commit passes the mark; None when it is known there.
+        Returns:  what must be in ``webhooks`` before a commit passes the mark, also when it may be there already: whether what was
+                  returned before was written is not known here. None: the revision begins elsewhere.
         """
         name_and_number = self._pending.get(mark.webhooks)
         standing = None if name_and_number is None else self.queries.get(*name_and_number)
-        if standing is None or mark.origin.partition in standing.since:
+        if standing is None or standing.since.setdefault(mark.origin.partition, mark.origin) != mark.origin:
             return None
-        standing.since[mark.origin.partition] = mark.origin
         return WebhookSince(standing.name, standing.revision, mark.origin)
 
     # Backfills.
@@ -145,12 +145,16 @@ class Subscriptions:
         return number if named == name else None
 
     def ending(self, mark: PassedMark) -> str | None:
-        """The webhook whose backfill ends at a mark; None: it is gone, or its backfill has ended in that partition before."""
-        partition = mark.origin.partition
-        for name in self.owed(partition):
+        """
+        The webhook whose backfill ends at a mark; None: it is gone, or its backfill has ended at another mark of that partition.
+
+        The same again for a mark that was seen before: whether its end was written down then is not known here.
+        """
+        for name in self._owed:
             webhook = self.registry.webhook(name)
             if webhook is not None and webhook.current.uid == mark.ends:
-                return name
+                known = self._live[mark.ends].get(mark.origin.partition, mark.origin)
+                return name if known == mark.origin else None
         return None
 
     def ended(self, name: str, mark: PassedMark) -> BackfillEnd:

@@ -54,6 +54,20 @@ def test_a_number_that_is_no_long_is_refused(number: int) -> None:
         compile_writer("long")(number)
 
 
+@pytest.mark.parametrize("number", [2**31, -(2**31) - 1])
+def test_a_number_that_is_no_int_is_refused(number: int) -> None:
+    """Other readers take only 32 bits."""
+    with pytest.raises(OverflowError):
+        compile_writer("int")(number)
+
+
+@pytest.mark.parametrize("schema", [{"type": "array", "items": "long"}, {"type": "map", "values": "long"}])
+def test_nothing_is_not_an_empty_collection(schema: Any) -> None:
+    """None is a mistake of the writer."""
+    with pytest.raises(TypeError):
+        compile_writer(schema)(None)
+
+
 @pytest.mark.parametrize(("type_", "value"), [("string", 1), ("string", None), ("bytes", "a"), ("long", "1"), ("long", 1.5)])
 def test_a_value_of_another_type_is_refused(type_: str, value: object) -> None:
     """A mistake in our own code shows where it is made, not where the record is read."""

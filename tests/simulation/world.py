@@ -213,9 +213,9 @@ class World:
 
     def backfills_over(self) -> bool:
         """Whether every webhook that started in the past is live in every partition."""
-        ended = {key for _, key, _, _ in self.read(self.webhooks) if key.endswith(b"/end")}
+        ended = {key.decode() for _, key, _, _ in self.read(self.webhooks) if key.endswith(b"/end")}
         past = [name for name, (start, _) in self.made.items() if start != "now"]
-        return all(f"{name}/backfill/{partition}/end".encode() in ended for name in past for partition in range(self.partitions))
+        return {(name, str(partition)) for name in past for partition in range(self.partitions)} <= {_part(key) for key in ended}
 
     def sent(self, rewind: Rewind) -> set[tuple[str, int, str]]:
         """What a rewind goes over, without repeats, also of what stands before it: key, version, match."""
@@ -528,3 +528,9 @@ class Process:
 
     def __iter__(self) -> Iterator[Steps]:
         return iter(self._running)
+
+
+def _part(key: str) -> tuple[str, str]:
+    """Webhook and partition of a backfill's end."""
+    name, _, _, partition, _ = key.split("/")
+    return name, partition

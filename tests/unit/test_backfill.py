@@ -179,7 +179,7 @@ async def test_a_backfill_ends_at_its_mark_and_the_lane_says_so():
     assert "w" == subscriptions.ending(mark)
     end = subscriptions.ended("w", mark)
     assert BackfillEnd("w", "u", Origin(0, 0, 99)) == end
-    assert subscriptions.ending(mark) is None
+    assert [] == subscriptions.owed(0)
     subscriptions.apply(end.key.encode(), encode_backfill(end), world.webhooks)
     world.webhooks += 1
     await asyncio.wait_for(world.is_ready.wait(), 5)
@@ -195,3 +195,29 @@ async def test_what_was_made_anew_owes_a_backfill_of_its_own():
     end = BackfillEnd("w", "another", Origin(0, 0, 99))
     subscriptions.apply(end.key.encode(), encode_backfill(end), 1)
     assert ["w"] == subscriptions.owed(0)
+
+
+def test_what_ends_at_a_mark_is_told_again():
+    """Whether it was written down the first time is not known; a second mark of the same partition ends nothing."""
+    subscriptions = known(revision())
+    first, second = (PassedMark(5, Origin(0, 0, offset), "u") for offset in (20, 30))
+    assert "w" == subscriptions.ending(first)
+    end = subscriptions.ended("w", first)
+    assert ("w", end) == (subscriptions.ending(first), subscriptions.ended("w", first))
+    assert subscriptions.ending(second) is None
+
+
+def test_where_a_revision_begins_is_told_again():
+    """For the same reason; a second mark of the same partition begins nothing."""
+    made = WebhookRevision("u", "w", 1, 1, revision().spec, [], MADE_US, MADE_US, None)
+    subscriptions = known(made)
+    first, second = (PassedMark(0, Origin(0, 0, offset)) for offset in (20, 30))
+    since = subscriptions.marked(first)
+    assert since is not None
+    assert (since, None) == (subscriptions.marked(first), subscriptions.marked(second))
+
+
+def test_records_of_a_backfill_are_those_of_one_webhook():
+    """One that is made again under the same name has keys of its own: what comes late of the first cannot hide the second's."""
+    keys = {BackfillEnd("w", uid, Origin(0, 0, 1)).key for uid in ("u", "v")} | {BackfillReady("w", uid, (1,)).key for uid in ("u", "v")}
+    assert {"w/backfill/u/0/end", "w/backfill/v/0/end", "w/backfill/u/ready", "w/backfill/v/ready"} == keys

@@ -22,7 +22,8 @@ def test_a_start_is_a_number(start, txn_id):
 @pytest.mark.parametrize(
     ("start", "message"),
     [
-        ("2030-01-01T00:00:00Z", "is 2030-01-01T00:00:00.000000Z, which is in the future: it is 2026-09-21T14:13:20.000000Z now"),
+        ("9999-12-31T23:59:59-14:00", "is '9999-12-31T23:59:59-14:00', which is in the future: it is 2026-09-21T14:13:20.000000Z now"),
+        ("2030-01-01T00:00:00Z", "is '2030-01-01T00:00:00Z', which is in the future: it is 2026-09-21T14:13:20.000000Z now"),
         ("txn:1790000000000001", "is txn:1790000000000001, and there is no such txnId yet: now would be txn:1790000000000000"),
         ("txn:12345678901234567", "is 'txn:12345678901234567', must be now, beginning, a time with an offset (RFC 3339) or txn:N"),
         ("", "is '', must be now, beginning, a time with an offset (RFC 3339) or txn:N"),

@@ -82,6 +82,21 @@ def test_a_copy_of_the_newest_repairs_what_was_behind(documents):
     assert {} == fold.behind
 
 
+def test_the_store_stays_in_front_of_an_older_copy(documents):
+    """Who ends before the newest was written again finds the copy again; once a newer one follows, there is nothing to find."""
+    fold = Fold(documents)
+    fold.take(change(3, b"3", offset=3), 7)
+    fold.take(change(2, b"2", offset=2), 8)
+    fold.write(10)
+    assert 8 == documents.meta.position
+    again = Fold(documents)
+    again.take(change(2, b"2", offset=2), 8)
+    assert {"c/1": 7} == again.behind
+    again.take(change(3, b"3", offset=3), 9)
+    again.write(10)
+    assert ({}, 10) == (again.behind, documents.meta.position)
+
+
 def test_the_fold_takes_the_vector_and_marks(documents):
     """Via by the highest of each partition; a mark moves the origin."""
     fold = Fold(documents)
