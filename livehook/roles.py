@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from connectors.kafka.admin import committed_offsets, ensure_topics, partitions_of
-from connectors.kafka.errors import KafkaUnavailable, UnknownTopic
+from connectors.kafka.errors import KafkaRefused, KafkaUnavailable, UnknownTopic
 from connectors.kafka.registry import SchemaRegistry
 from livehook.settings import Settings
 
@@ -40,12 +40,14 @@ def own_ports(address: str) -> frozenset[int]:
 
 
 async def kafka_answers(settings: Settings, group: str) -> bool:
-    """Whether the group's coordinator answers within ASK_S_MAX. Raises KafkaRefused."""
+    """Whether the group's coordinator answers within ASK_S_MAX; no is an answer too."""
     place = (settings.topics().mutations.name, 0)
     try:
         await asyncio.to_thread(committed_offsets, settings.kafka(), group, [place], timeout_s=ASK_S_MAX)
     except KafkaUnavailable:
         return False
+    except KafkaRefused:
+        return True
     return True
 
 

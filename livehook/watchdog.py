@@ -27,7 +27,7 @@ STALLED_S = 60.0  # with work and without a step: `/livez` says so, and the stac
 END_S = 90.0  # the process ends
 LOOK_S = 2.0
 _TURN_S = 5.0
-_TURNS_MAX = 12
+_TURNS_MAX = 36  # three minutes: a role that starts may have long work in the loop, the webhooks of a large installation
 _STACKS_CHARS_MAX = 60_000
 _JUMP = 3.0  # a look that comes so many times later than it should: the process was frozen, not its work
 
@@ -56,6 +56,10 @@ class Watch:
         self._since = {name: self._last_step(name, progress, now) for name, progress in waiting.items()}
         return {name: now - since for name, (_, since) in self._since.items() if now - since >= self._limit_s}
 
+    def waited(self, now: float) -> None:
+        """The next look is later than it should be for what its caller waited for."""
+        self._looked_at = now
+
     def forgive(self) -> None:
         """Begin anew: what stood still had a reason."""
         self._since = {}
@@ -70,12 +74,18 @@ class Watchdog:
     Looks again and again at what a role has to do.
 
     Args:  waiting: what has work now. answers: whether Kafka answers: without it nothing has to move. fail: ends the process.
+           clock: s, only forward.
     """
 
     def __init__(
-        self, waiting: Callable[[], Waiting], answers: Callable[[], Awaitable[bool]], fail: Callable[[BaseException], None]
+        self,
+        waiting: Callable[[], Waiting],
+        answers: Callable[[], Awaitable[bool]],
+        fail: Callable[[BaseException], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._waiting, self._answers, self._fail = waiting, answers, fail
+        self._waiting, self._answers, self._fail, self._clock = waiting, answers, fail, clock
         self._watch = Watch()
         self._stalled: dict[str, float] = {}
 
@@ -85,18 +95,23 @@ class Watchdog:
         return "ok" if not self._stalled else "; ".join(f"{name}: no step for {for_s:.0f} s" for name, for_s in self._stalled.items())
 
     async def run(self) -> None:
-        """Until it is cancelled, or has told the process to end."""
-        while True:
-            await asyncio.sleep(LOOK_S)
-            if await self.look(time.monotonic()):
-                return
+        """Until it is cancelled, or has told the process to end; also when it cannot watch."""
+        try:
+            while True:
+                await asyncio.sleep(LOOK_S)
+                if await self.look():
+                    return
+        except Exception as error:  # noqa: BLE001 - a role that nobody watches must not go on as if somebody did
+            self._fail(error)
 
-    async def look(self, now: float) -> bool:
+    async def look(self) -> bool:
         """Once; whether the process was told to end."""
-        stalled = self._watch.look(now, self._waiting())
-        if stalled and not await self._answers():
-            self._watch.forgive()
-            stalled = {}
+        stalled = self._watch.look(self._clock(), self._waiting())
+        if stalled:
+            if not await self._answers():
+                self._watch.forgive()
+                stalled = {}
+            self._watch.waited(self._clock())
         is_new, self._stalled = bool(stalled) and not self._stalled, stalled
         if is_new:
             log_stacks(self.check)

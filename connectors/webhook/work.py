@@ -114,6 +114,7 @@ class LaneWork:
     async def _bury(self, record: LaneRecord, dead: DeadLetter, entry: Entry) -> None:
         await self.reports.bury(record.partition, record.offset, record.key, record.value, dead)
         self._lane.settled(record.partition, entry)
+        self.go_on()  # a marker may have waited for it
 
     # Calls out.
 

@@ -49,14 +49,19 @@ class Role:
     def __init__(self, *, answers=True):
         self.ended: list[BaseException] = []
         self.is_answered = answers
-        self.watchdog = Watchdog(lambda: {"changes/3": 7}, self.answers, self.ended.append)
+        self.answer_s = 0.0
+        self.now = 0.0
+        self.watchdog = Watchdog(lambda: {"changes/3": 7}, self.answers, self.ended.append, clock=lambda: self.now)
 
     async def answers(self):
+        self.now += self.answer_s
         return self.is_answered
 
     async def look(self, until_s):
         """Every LOOK_S from the beginning; whether it told the process to end."""
-        return [await self.watchdog.look(number * LOOK_S) for number in range(int(until_s / LOOK_S) + 1)][-1]
+        while not (is_ended := await self.watchdog.look()) and self.now < until_s:
+            self.now += LOOK_S
+        return is_ended
 
 
 async def test_a_stall_is_told_first_and_ended_later(caplog):
@@ -74,6 +79,28 @@ async def test_a_stall_is_told_first_and_ended_later(caplog):
     role = Role()
     assert await role.look(END_S)
     assert ["stalled, and ended to be started again: changes/3: no step for 90 s"] == [str(error) for error in role.ended]
+
+
+async def test_a_slow_answer_is_no_reason_to_forget():
+    """It may take seconds to learn that Kafka answers, at each look."""
+    role = Role()
+    role.answer_s = 5.0
+    assert await role.look(2 * END_S)
+
+
+async def test_a_watchdog_that_cannot_watch_ends_the_process(monkeypatch):
+    """Else a role goes on as if somebody watched it."""
+    monkeypatch.setattr("livehook.watchdog.LOOK_S", 0)
+    ended: list[BaseException] = []
+
+    def broken():
+        raise RuntimeError("unexpected")
+
+    async def answers():
+        return True
+
+    await Watchdog(broken, answers, ended.append).run()
+    assert ["unexpected"] == [str(error) for error in ended]
 
 
 async def test_without_kafka_nothing_has_to_move():
