@@ -14,7 +14,7 @@ import msgspec
 DAY_MS = 86_400_000
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 BATCH_RECORDS_MAX = 2_000  # what a hop works on at once, of one partition: so many only when it is behind
-BATCH_BYTES_MAX = 8 * 1024 * 1024
+BATCH_BYTES_MAX = 1024 * 1024  # a batch of every partition may be under way, each in several forms
 SLOTS = 256  # at most so many sinks have something to do; a lone broker spends a second at each start on them
 SLOTS_IN_DEV = 16
 PARTITIONS_MAX = 128  # a lane's commit names the last origin of each partition, in 4,095 characters

@@ -27,7 +27,7 @@ from schemas.topics import BATCH_BYTES_MAX, BATCH_RECORDS_MAX
 logger = logging.getLogger(__name__)
 
 HELD_RECORDS_MAX = 4 * BATCH_RECORDS_MAX
-HELD_BYTES_MAX = 4 * 1024 * 1024
+HELD_BYTES_MAX = 2 * 1024 * 1024
 CONSUMED_MAX = 500  # records by one call: more would hold up the commands that wait behind it
 _POLL_S = 0.1
 _POLL_PAUSED_S = 0.005  # a partition that is to be read on waits for no longer than this
