@@ -122,24 +122,23 @@ class LaneWork:
         """Take in what waits, park what stands in the way, and start what may start."""
         if self.is_ending:
             return
+        now = self._shared.now()  # once: what comes due between two looks at the clock would be sent by neither, and never
         if self.intake.refill():
             self._shared.blocked[self] = None
         if self.state is LaneState.RUNNING:
-            now = self._shared.now()
             for partition in self._lane.partitions:
                 self._lane.relieve(partition, now)
-        for held in self._startable():
+        for held in self._startable(now):
             self._spawn(self._work(held))
         self._write_parked()
-        self._read_parked()
-        self._arm()
+        self._read_parked(now)
+        self._arm(now)
 
-    def _startable(self, at_most: int | None = None) -> list[Held]:
+    def _startable(self, now: float, at_most: int | None = None) -> list[Held]:
         """What may be called now, counted as begun."""
         shared, lane, health = self._shared, self._lane, self.health
         if lane.in_flight >= self._concurrency or not self._may_start():
             return []
-        now = shared.now()
         share = shared.calls.allows(lane.in_flight)
         lane.concurrency = health.pace.concurrency(self._concurrency)
         found = lane.ready(now, min(share, self._room(now), share if at_most is None else at_most))
@@ -168,12 +167,13 @@ class LaneWork:
             await self._attempt(held)
             self._shared.calls.used -= 1  # a call that is cancelled is counted off in give_up
             self._shared.freed()
-            following = self._startable(1)  # first of all, which spares the next call a task of its own
+            now = self._shared.now()
+            following = self._startable(now, 1)  # first of all, which spares the next call a task of its own
             if self.intake.is_stopped or self._lane.parking.documents:
                 self.go_on()
             if not following:
                 self._write_parked()
-                return self._arm()
+                return self._arm(now)
             held = following[0]
 
     async def _attempt(self, held: Held) -> None:
@@ -218,7 +218,7 @@ class LaneWork:
                 self._lane.retry_at(held, at, now)
                 if not was_parked and not held.waits:
                     self.reports.parked(held)
-                self._arm()
+                self._arm(now)
             case Returned():
                 self._lane.give_back(held, last=True)
             case DeadLetter():
@@ -245,11 +245,10 @@ class LaneWork:
         self._count()
         self.go_on()
 
-    def _read_parked(self) -> None:
+    def _read_parked(self, now: float) -> None:
         """Read back what is due, as much as may be sent."""
         if not self._lane.parking.documents or not self._may_start() or (self._lane.has_ready and self.health.is_down):
             return
-        now = self._shared.now()
         if documents := self.parker.due(now, min(self._room(now), self._shared.calls.allows(self._lane.in_flight))):
             self._spawn(self._read_back(documents))
 
@@ -260,9 +259,12 @@ class LaneWork:
 
     # Time.
 
-    def _arm(self) -> None:
-        """Wake up when the next retry is due, or the next call allowed."""
-        now = self._shared.now()
+    def _arm(self, now: float) -> None:
+        """
+        Wake up when the next retry is due, or the next call allowed.
+
+        Args:  now: when it was last looked what may start.
+        """
         due = self._next(now)
         if due is None or not self._may_start():  # whatever changes the latter makes the lane go on
             return

@@ -211,6 +211,27 @@ async def test_a_retry_waits_for_its_time(world):
     assert [("a", "1"), ("a", "2")] == world.asked()
 
 
+@pytest.mark.parametrize("seed", range(12))
+async def test_a_clock_that_goes_on_while_the_lane_looks_stops_nothing(world, seed):
+    """Whenever a retry comes due, between whichever two looks at the clock: it is sent."""
+    rng = random.Random(seed)
+
+    def ticking() -> float:
+        world.now += rng.choice((0.0001, 0.001, 0.004, 0.008))
+        return world.now
+
+    world.shared.now = ticking
+    runner = world.runner(retry=Retry(("0s", *["10ms"] * 40), 0.0))
+    await read(runner, record(0, "a"), record(1, "b"))
+    async with asyncio.timeout(5):
+        for result in [500] * 60 + [200] * 2:
+            while not world.open:
+                world.called.clear()
+                await world.called.wait()
+            await world.answer(result)
+    assert 2 == runner.commits()[0].offset
+
+
 async def test_a_retry_is_signed_anew(world):
     """The same webhook-id, the timestamp of this attempt, and a signature over both (Standard Webhooks 1.0)."""
     runner = world.runner()
