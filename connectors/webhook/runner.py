@@ -166,6 +166,11 @@ class LaneRunner:
         """The offset after the last record of the partition, as Kafka has it."""
         self._ends[partition] = end
 
+    @property
+    def waiting(self) -> int | None:
+        """How many attempts were made, while another could be and none is under way; None: nothing is to be done now."""
+        return self._work.attempts if self._work.is_overdue else None
+
     def show(self) -> None:
         """Set the gauges; called once a second."""
         lane, parking = self._lane, self._lane.parking

@@ -93,11 +93,12 @@ class Sink:
         return [item for name in sorted(self._runners) for item in self._runners[name].items()]
 
     def waiting(self) -> dict[str, int]:
-        """What has to go on whatever the receivers do, with how far it has come: the reading of the lanes, and the lease on them."""
+        """What has to go on whatever the receivers do, with how far it has come; a lane, while it has calls to make and makes none."""
         if self._stopping.is_set():
             return {}
         lease = {} if self._lease.held(uptime_s()) or not self._runners else {"the lease on the lanes": 0}
-        return {"the reading of the lanes": self._rounds, **lease}
+        lanes = {f"the lane of {name}": made for name, runner in self._runners.items() if (made := runner.waiting) is not None}
+        return {"the reading of the lanes": self._rounds, **lease, **lanes}
 
     def stop(self) -> None:
         """Finish what is under way, commit, leave; :meth:`run` returns when it is done."""

@@ -51,6 +51,7 @@ class LaneWork:
         self.reports = Reports(known, shared)
         self.health = Health(shared.rng)
         self.is_ending = False
+        self.attempts = 0
         self._known, self._lane, self._shared, self._disable = known, lane, shared, disable
         self.intake = Intake(
             known,
@@ -100,6 +101,14 @@ class LaneWork:
             self._rate = None
         elif self._rate is None or self._rate.per_s != limit:
             self._rate = Rate(limit, self._shared.now())
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether something could be sent now and no call is under way: true for a moment at most, or nobody has thought of it."""
+        now, lane = self._shared.now(), self._lane
+        if lane.in_flight or not self._may_start() or self._room(now) <= 0:
+            return False
+        return lane.has_ready or (lane.next_due is not None and lane.next_due <= now)
 
     def forgive_all(self) -> None:
         """The webhook was resumed: its endpoint has a fresh start."""
@@ -182,6 +191,7 @@ class LaneWork:
             self.health.abandoned(held.place)
             self._lane.give_back(held)
             return
+        self.attempts += 1
         started, began = self._shared.now(), uptime_s()
         place = self.reports.place(held.partition, held.offset)
         request = prepare(held.delivery, endpoint, offset=place, attempt=held.attempt, now=started)

@@ -232,6 +232,26 @@ async def test_a_clock_that_goes_on_while_the_lane_looks_stops_nothing(world, se
     assert 2 == runner.commits()[0].offset
 
 
+async def test_a_lane_that_could_send_and_does_not_is_seen(world):
+    """By the watchdog; not one that waits for an answer, for a time, for its pace, or for a lease."""
+    runner = world.runner(retry=Retry(("0s", "5s"), 0.0))
+    assert runner.waiting is None
+    await read(runner, record(0, "a"))
+    assert runner.waiting is None
+    await world.answer(500)
+    assert runner.waiting is None
+    world.now += 6
+    assert 1 == runner.waiting
+    world.lease.lost()
+    assert runner.waiting is None
+    world.lease.renewed(uptime_s())
+    runner.go_on()
+    await world.settle()
+    assert runner.waiting is None
+    await world.answer(Response(429, {"retry-after": "3"}))
+    assert runner.waiting is None
+
+
 async def test_a_retry_is_signed_anew(world):
     """The same webhook-id, the timestamp of this attempt, and a signature over both (Standard Webhooks 1.0)."""
     runner = world.runner()
