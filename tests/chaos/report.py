@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-SHOWN_MAX = 20
+SHOWN_MAX = 8
 
 
 class Outcome(StrEnum):

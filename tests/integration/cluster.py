@@ -36,6 +36,8 @@ ASK_S = 5.0
 PUT_S = 60.0
 TAIL_BYTES = 8_000
 WORDS_MAX = 400
+BRIEF_LINES = 12  # of each role, so that a report of five roles can be read at a glance, and whole where output is cut
+BRIEF_CHARS = 150
 PARTITIONS = 4
 
 
@@ -140,6 +142,23 @@ class Role:
         data = self.log.read_bytes()
         return f"--- {self.name} ({self.log})\n{data[-TAIL_BYTES:].decode(errors='replace')}"
 
+    def brief(self) -> str:
+        """How it is and what it wrote last, a few lines of a few words; the whole log stays in its file."""
+        lines = [_brief(line) for line in self.log_tail().splitlines()[2:]]
+        return "\n".join([f"{self.health()}; {self.log}", *lines[-BRIEF_LINES:]])
+
+    def health(self) -> str:
+        """What it says of itself now."""
+        if not self.is_running:
+            return "not running"
+        try:
+            found = {path: self.get(path) for path in ("/livez", "/readyz")}
+        except httpx.HTTPError as error:
+            return f"no answer: {error!r}"
+        return ", ".join(
+            f"{path} {answer.status_code} {'' if answer.is_success else answer.text}".strip() for path, answer in found.items()
+        )
+
     def last_words(self) -> str:
         """Why it ended: the last thing that it wrote, of an exception the last line."""
         line = (self.log_tail().strip().splitlines() or [""])[-1]
@@ -214,10 +233,13 @@ class Cluster:
             for role in self._roles:
                 stack.callback(role.close)
 
-    def log_tails(self) -> Iterator[tuple[str, str]]:
-        """Name and end of each log."""
+    def states(self) -> Iterator[tuple[str, str]]:
+        """For the report of a test that failed: a title and a few lines for each role, and for the lanes that are not empty."""
         for role in self._roles:
-            yield role.name, role.log_tail()
+            yield role.name, role.brief()
+        with contextlib.suppress(httpx.HTTPError, AssertionError):
+            lag = [json.dumps(lane) for lane in self.lanes().values() if lane["lag"] != 0]
+            yield "lanes with lag", "\n".join(lag[:BRIEF_LINES]) or "none"
 
     def put_webhook(self, name: str, **fields: Any) -> dict[str, Any]:
         """Create or replace a webhook; returns once the API has answered."""
@@ -256,6 +278,16 @@ def wait_until(holds: Callable[[], bool], timeout_s: float, otherwise: str) -> N
         if time.monotonic() > deadline:
             raise TimeoutError(f"{otherwise} after {timeout_s:g} s")
         time.sleep(POLL_S)
+
+
+def _brief(line: str) -> str:
+    """A line of a log, without what is the same in all of them."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return line[:BRIEF_CHARS]
+    what = f"{record.get('exception') or record['event']}".strip().splitlines()[-1:]
+    return f"{record['time'][11:23]} {record['logger']} {' '.join(what)}"[:BRIEF_CHARS]
 
 
 def _environment(prefix: str, partitions: int) -> dict[str, str]:

@@ -72,9 +72,9 @@ def name() -> str:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Adds the end of every process's log to the report of a test that failed."""
+    """Adds how every process is, and what it wrote last, to the report of a test that failed."""
     report = yield
     cluster = getattr(item, "funcargs", {}).get("cluster")
     if report.failed and isinstance(cluster, Cluster):
-        report.sections.extend(cluster.log_tails())
+        report.sections.extend(cluster.states())
     return report

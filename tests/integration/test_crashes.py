@@ -82,8 +82,10 @@ def test_nothing_is_lost_whatever_is_killed(cluster, kafka_of_its_own, seed, say
         storm = Storm(Plan(seconds=SECONDS, kills=kills), cluster, kafka_of_its_own, writer, rng)
         storm.run()
         report = settled(recorder, writer, storm)
-        say(table(seed, storm.damage, report, recorder))
-    assert [] == list(report.violations), str(report)
+        found = table(seed, storm.damage, report, recorder)
+        say(found)
+    if report.violations:
+        pytest.fail(f"{found}\n{report}", pytrace=False)
     assert kills == storm.damage.kills
     assert report.operations[Outcome.OK] > 0.9 * sum(report.operations.values())
 

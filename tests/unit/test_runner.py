@@ -217,8 +217,9 @@ async def test_a_clock_that_goes_on_while_the_lane_looks_stops_nothing(world, se
     rng = random.Random(seed)
 
     def ticking() -> float:
-        world.now += rng.choice((0.0001, 0.001, 0.004, 0.008))
-        return world.now
+        now: float = world.now + rng.choice((0.0001, 0.001, 0.004, 0.008))
+        world.now = now
+        return now
 
     world.shared.now = ticking
     runner = world.runner(retry=Retry(("0s", *["10ms"] * 40), 0.0))
@@ -248,8 +249,8 @@ async def test_a_lane_that_could_send_and_does_not_is_seen(world):
     runner.go_on()
     await world.settle()
     assert runner.waiting is None
-    await world.answer(Response(429, {"retry-after": "3"}))
-    assert runner.waiting is None
+    await world.answer(Response(429, (("retry-after", "3"),)))
+    assert (None, []) == (runner.waiting, world.failures)
 
 
 async def test_a_retry_is_signed_anew(world):
