@@ -331,7 +331,7 @@ class Slots:
             raise Fatal("another process has joined the group under this sink's name: two must not use the same --dir, or copies of it")
         if error.fatal() or error.code() == KafkaError._FATAL:  # a message with an error has the code, but not the mark
             raise Fatal(f"the consumer of the lanes cannot go on: {error.str()}")
-        logger.info("Kafka: %s", error.str())
+        logger.debug("Kafka: %s", error.str())  # librdkafka tries again, and its own lines say so now and then
 
     def _tell(self, event: Callable[..., None], *what: Any) -> None:
         if not self._loop.is_closed():
