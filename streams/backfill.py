@@ -56,17 +56,25 @@ class Plan:
         return self.revisions[0].lane_partition
 
 
+def first_of(revisions: Sequence[WebhookRevision]) -> WebhookRevision | None:
+    """
+    The revision with which a webhook was made, of all that are on record; None: nobody was told yet that there is one.
+
+    One that is not acknowledged was never answered to anybody: whoever came after it is the first.
+    """
+    return next((one for one in revisions if one.since is not None), None)
+
+
 def plan_of(revisions: Sequence[WebhookRevision], standings: Sequence[Standing], progress: Mapping[int, int]) -> Plan | None:
     """
     The backfill of a webhook; None when it starts now, or its first revision has not been acknowledged yet.
 
     Args:  revisions: all on record of the webhook as it was made, oldest first. standings: the same as the index has them.
     """
-    # One that is not acknowledged was never answered to anybody: whoever came after it is the first.
-    first = next((at for at, one in enumerate(revisions) if one.since is not None), None)
-    if first is None:
+    made = first_of(revisions)
+    if made is None:
         return None
-    made = revisions[first]
+    first = revisions.index(made)
     txn_id = first_txn(made.spec.start)
     if txn_id is None:
         return None

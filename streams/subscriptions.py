@@ -18,7 +18,7 @@ from schemas.registry import Registry
 from schemas.starts import NOW
 from schemas.topics import Topics
 from schemas.webhooks import WebhookRevision, WebhookSince
-from streams.backfill import Plan, plan_of
+from streams.backfill import Plan, first_of, plan_of
 from streams.matching import Standing, StandingQueries, standing_of
 from streams.query import QueryError
 from streams.standing.index import IndexedStandingQueries
@@ -125,9 +125,17 @@ class Subscriptions:
         return webhook is not None and partition not in self._live[webhook.current.uid]
 
     def unready(self) -> list[WebhookRevision]:
-        """The webhooks whose backfill has ended everywhere, and whose lane does not say so yet."""
-        found = [webhook.current for name in sorted(self._owed) if (webhook := self.registry.webhook(name)) is not None]
-        return [one for one in found if len(self.registry.backfill(one).ends) == self._topics.partitions]
+        """
+        The webhooks whose backfill has ended everywhere, and whose lane does not say so yet.
+
+        As they were made, so that a marker that is written twice says the same, edited in between or not.
+        """
+        found = [first_of(self._revisions(webhook.current)) for name in self._owed if (webhook := self.registry.webhook(name)) is not None]
+        return [one for one in found if one is not None and len(self.registry.backfill(one).ends) == self._topics.partitions]
+
+    def _revisions(self, current: WebhookRevision) -> list[WebhookRevision]:
+        """All of a webhook as it was made; of one that was deleted and made again, the later ones."""
+        return [one for one in self.registry.revisions(current.name) if one.uid == current.uid]
 
     def plan(self, name: str) -> Plan | None:
         """The backfill of a webhook; None when there is none, or it is gone."""
@@ -135,8 +143,7 @@ class Subscriptions:
         if webhook is None:
             return None
         current = webhook.current
-        revisions = [one for one in self.registry.revisions(name) if one.uid == current.uid]
-        known = [(one, standing) for one in revisions if (standing := self.queries.get(name, one.revision)) is not None]
+        known = [(one, standing) for one in self._revisions(current) if (standing := self.queries.get(name, one.revision)) is not None]
         return plan_of([one for one, _ in known], [standing for _, standing in known], self.registry.backfill(current).progress)
 
     def begun_by(self, mark: PassedMark, name: str) -> int | None:

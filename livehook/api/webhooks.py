@@ -21,6 +21,7 @@ from schemas.merge_patch import merge_patch
 from schemas.mutations import DOCUMENT_BYTES_MAX
 from schemas.reader import Reader
 from schemas.registry import Webhook
+from schemas.starts import TXN_MAX
 from schemas.strict_json import encode
 from schemas.webhook_checks import Checks
 from schemas.webhook_json import revision_json, webhook_json
@@ -124,7 +125,7 @@ class Webhooks:
                 name=name,
                 checks=self._checks,
                 disabled=present is not None and present.state is State.DISABLED,
-                now_us=self._now_us(),
+                now_us=self._now_us() if present is None else TXN_MAX,  # later its start is as it was
             )
         except Invalid as error:
             raise invalid(error, "Invalid webhook") from error

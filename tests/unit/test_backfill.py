@@ -189,6 +189,14 @@ async def test_a_backfill_ends_at_its_mark_and_the_lane_says_so():
     backfills.close()
 
 
+def test_ready_is_said_for_the_webhook_as_it_was_made():
+    """Edited meanwhile or not, so that a second copy of the marker says what the first one said."""
+    subscriptions = known(revision(), revision(2, since=20, query="true"))
+    end = BackfillEnd("w", "u", Origin(0, 0, 99))
+    subscriptions.apply(end.key.encode(), encode_backfill(end), 2)
+    assert [1] == [made.revision for made in subscriptions.unready()]
+
+
 async def test_what_was_made_anew_owes_a_backfill_of_its_own():
     """Records of a webhook of the same name that was deleted do not count."""
     subscriptions = known(revision())
