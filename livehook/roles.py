@@ -8,7 +8,7 @@ import dataclasses
 from typing import Any
 from urllib.parse import urlsplit
 
-from connectors.kafka.admin import committed_offsets, ensure_topics, partitions_of
+from connectors.kafka.admin import committed_offsets, ensure_topics, partitions_of, takes_writes
 from connectors.kafka.errors import KafkaRefused, KafkaUnavailable, UnknownTopic
 from connectors.kafka.registry import SchemaRegistry
 from livehook.settings import Settings
@@ -40,15 +40,16 @@ def own_ports(address: str) -> frozenset[int]:
 
 
 async def kafka_answers(settings: Settings, group: str) -> bool:
-    """Whether the group's coordinator answers within ASK_S_MAX; no is an answer too."""
-    place = (settings.topics().mutations.name, 0)
+    """Whether the group's coordinator answers and the topics can be written to, within ASK_S_MAX each; a refusal is an answer too."""
+    topics = settings.topics()
+    place, names = (topics.mutations.name, 0), [spec.name for spec in topics.fixed()]
     try:
         await asyncio.to_thread(committed_offsets, settings.kafka(), group, [place], timeout_s=ASK_S_MAX)
+        return await asyncio.to_thread(takes_writes, settings.kafka(), names, timeout_s=ASK_S_MAX)
     except KafkaUnavailable:
         return False
     except KafkaRefused:
         return True
-    return True
 
 
 async def prepare(settings: Settings) -> SchemaRegistry | None:

@@ -110,6 +110,12 @@ def partitions_of(config: KafkaConfig, topic: str, *, timeout_s: float) -> int:
     return len(described[topic].partitions)
 
 
+def takes_writes(config: KafkaConfig, names: Collection[str], *, timeout_s: float) -> bool:
+    """Whether all these topics are there, and each of their partitions has a leader and as many copies in sync as a write needs."""
+    asking = _Asking(config, timeout_s)
+    return _take_writes(asking.describe(names), asking.topic_configs(names), names)
+
+
 def offsets(config: KafkaConfig, partitions: Iterable[Partition], *, timeout_s: float) -> dict[Partition, Offsets]:
     """Log start and end of each partition. Raises UnknownTopic: one of them is not there."""
     asking, wanted = _Asking(config, timeout_s), list(partitions)
@@ -278,12 +284,22 @@ def _client(config: KafkaConfig) -> AdminClient:
     return AdminClient(config.librdkafka() | {"log_level": 0})
 
 
-def _usable(described: dict[str, TopicDescription], names: Sequence[str]) -> dict[str, TopicDescription] | None:
+def _usable(described: dict[str, TopicDescription], names: Collection[str]) -> dict[str, TopicDescription] | None:
     """The topics, once all of them are known and each partition has a leader."""
     if any(name not in described for name in names):
         return None
-    leaders: list[Node | None] = [partition.leader for topic in described.values() for partition in topic.partitions]
+    leaders: list[Node | None] = [partition.leader for name in names for partition in described[name].partitions]
     return described if all(leader is not None and leader.id >= 0 for leader in leaders) else None
+
+
+def _take_writes(described: dict[str, TopicDescription], configs: Mapping[str, Mapping[str, str | None]], names: Collection[str]) -> bool:
+    if _usable(described, names) is None:
+        return False
+    return all(
+        len(partition.isr) >= int(configs[name].get("min.insync.replicas") or 1)
+        for name in names
+        for partition in described[name].partitions
+    )
 
 
 def _same(name: str, expected: str, actual: str | None) -> bool:

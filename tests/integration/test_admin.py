@@ -17,6 +17,7 @@ from connectors.kafka.admin import (
     group_client_ids,
     offsets,
     partitions_of,
+    takes_writes,
     topic_ids,
 )
 from connectors.kafka.config import KafkaConfig
@@ -121,6 +122,13 @@ def test_offsets_of_nothing_are_nothing(kafka):
 def test_partitions_are_counted(kafka, one):
     """Of a topic that is there."""
     assert 2 == partitions_of(kafka.config, one, timeout_s=TIMEOUT_S)
+
+
+def test_a_topic_takes_writes_while_enough_copies_are_in_sync(kafka, one, topic_prefix):
+    """One that needs two copies has too few on one broker."""
+    strict = TopicSpec(f"{topic_prefix}strict", 1, {"min.insync.replicas": "2"})
+    ensure_topics(kafka.config, [strict], replication=1, timeout_s=TIMEOUT_S)
+    assert [True, False] == [takes_writes(kafka.config, [name], timeout_s=TIMEOUT_S) for name in (one, strict.name)]
 
 
 def test_what_is_not_there_is_an_unknown_topic(kafka, one, topic_prefix):

@@ -4,6 +4,7 @@ from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, TopicPartition
 
 from connectors.kafka import admin
@@ -56,3 +57,23 @@ def test_an_answer_without_an_offset_is_asked_for_again(monkeypatch):
     found = admin.offsets(KafkaConfig(bootstrap_servers="localhost:1"), [("t", 0)], timeout_s=10)
     assert {("t", 0): admin.Offsets(3, 7)} == found
     assert [] == client.answers
+
+
+@pytest.mark.parametrize(
+    ("leader", "in_sync", "needed", "expected"),
+    [(1, 2, "2", True), (1, 1, "2", False), (None, 2, "2", False), (-1, 2, "2", False), (1, 1, None, True)],
+)
+def test_a_partition_takes_writes_with_a_leader_and_enough_copies(monkeypatch, leader, in_sync, needed, expected):
+    """A role that waits for those has not stalled."""
+    node = None if leader is None else SimpleNamespace(id=leader)
+    partitions = [SimpleNamespace(leader=node, isr=[node] * in_sync)]
+    monkeypatch.setattr(admin._Asking, "describe", lambda *_: {"t": SimpleNamespace(partitions=partitions)})
+    monkeypatch.setattr(admin._Asking, "topic_configs", lambda *_: {"t": {"min.insync.replicas": needed}})
+    assert admin.takes_writes(KafkaConfig(bootstrap_servers="localhost:1"), ["t"], timeout_s=1) is expected
+
+
+def test_a_topic_that_is_not_there_takes_no_writes(monkeypatch):
+    """Somebody has deleted it, or its brokers are gone with all copies."""
+    monkeypatch.setattr(admin._Asking, "describe", lambda *_: {})
+    monkeypatch.setattr(admin._Asking, "topic_configs", lambda *_: {})
+    assert not admin.takes_writes(KafkaConfig(bootstrap_servers="localhost:1"), ["t"], timeout_s=1)
