@@ -42,10 +42,17 @@ class RecordReader:
 
         Raises:  KafkaUnavailable: not within ``timeout_s``. KafkaRefused: there is no such partition.
         """
+        try:
+            return self._read(topic, partition, offsets, time.monotonic() + timeout_s)
+        finally:
+            if self._consumer is not None:
+                self._consumer.unassign()  # else it would go on fetching what nobody asks for
+
+    def _read(self, topic: str, partition: int, offsets: Collection[int], deadline: float) -> Found:
         wanted = sorted(offsets, reverse=True)  # the next one stands last
         records: dict[int, Message] = {}
         gone: set[int] = set()
-        size, position, deadline = 0, -1, time.monotonic() + timeout_s
+        size, position = 0, -1
         while wanted and size < BYTES_MAX:
             if position < 0 or wanted[-1] > position + SEEK_FROM:
                 position = wanted[-1]
@@ -53,7 +60,7 @@ class RecordReader:
             message = self._opened().poll(POLL_S)
             if message is None:
                 if time.monotonic() > deadline:
-                    raise KafkaUnavailable(f"{topic}/{partition} was not read within {timeout_s:g} s")
+                    raise KafkaUnavailable(f"{topic}/{partition} was not read in time")
                 continue
             if (error := message.error()) is not None:
                 if error.code() == KafkaError._PARTITION_EOF:
@@ -90,6 +97,8 @@ _SETTINGS: dict[str, str | int | float | bool] = {
     "auto.offset.reset": "earliest",  # what retention has taken is gone: the first record that is left says so
     "enable.partition.eof": True,
     "fetch.wait.max.ms": 10,
+    # The default, a second after each fetch that has filled the queue, would also be waited for by the seek after it; 0 never rests.
+    "fetch.queue.backoff.ms": 5,
     "fetch.error.backoff.ms": 100,
     "fetch.message.max.bytes": 256 * 1024,
     "queued.min.messages": 1,

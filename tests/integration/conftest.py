@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import sys
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 
 import pytest
 
+from connectors.kafka.admin import ensure_topics
 from tests.broker import Broker
 from tests.integration.cluster import Cluster
+from tests.integration.installation import Installation
 from tests.integration.recorder import Recorder, Writer
 
 Say = Callable[[str], None]
@@ -62,6 +65,25 @@ def recorder() -> Iterator[Recorder]:
 def writer(cluster: Cluster) -> Writer:
     """A client of Kafka with Java's partitioner."""
     return Writer(cluster.bootstrap_servers, cluster.topics.mutations.name)
+
+
+@pytest.fixture
+async def home(kafka: Broker, topic_prefix: str) -> AsyncIterator[Installation]:
+    """The sink's topics, and nobody else."""
+    installation = Installation(kafka, topic_prefix)
+    topics = installation.topics
+    await asyncio.to_thread(
+        ensure_topics,
+        kafka.config,
+        [topics.webhooks, topics.attempts, topics.parked, topics.dead_letters, topics.slots],
+        replication=None,
+        timeout_s=60,
+    )
+    installation.producer.start()
+    installation.attempts.start()
+    yield installation
+    await installation.producer.stop(5)
+    await installation.attempts.stop(5)
 
 
 @pytest.fixture

@@ -16,9 +16,7 @@ from livehook.api.replaying import rewound
 from schemas.replays import Replay, ReplayState, encode_replay
 from schemas.topics import Record
 from schemas.webhooks import DeliverySettings
-from tests.integration.test_sink import PATIENCE_S, Installation, home, until, until_committed, versions
-
-__all__ = ["home"]
+from tests.integration.installation import PATIENCE_S, Installation, until, until_committed, versions
 
 pytestmark = pytest.mark.timeout(120)
 
