@@ -35,6 +35,7 @@ class Follower:
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "earliest",
                 "fetch.wait.max.ms": 100,
+                "fetch.queue.backoff.ms": 10,
                 "fetch.message.max.bytes": FETCH_BYTES_MAX,
                 "queued.max.messages.kbytes": QUEUED_KIB_MAX,
             },

@@ -30,6 +30,7 @@ SETTINGS: dict[str, str | int | float | bool] = {
     "auto.offset.reset": "error",  # a log that does not reach back to where we are must not be skipped in silence
     "enable.partition.eof": True,
     "fetch.wait.max.ms": 100,  # how late the end is noticed when no record is in its place; a new record is answered at once
+    "fetch.queue.backoff.ms": 10,  # the default, a second after each fetch that has filled the queue, is longer than it takes to empty it
     "fetch.error.backoff.ms": 100,
     "topic.metadata.refresh.interval.ms": 10_000,  # where a leader is not found at once, it is not looked for only after five minutes
     "fetch.message.max.bytes": FETCH_BYTES_MAX,

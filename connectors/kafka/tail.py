@@ -38,6 +38,7 @@ class Tail:
                 "enable.auto.commit": False,
                 "auto.offset.reset": "latest",
                 "fetch.wait.max.ms": 100,
+                "fetch.queue.backoff.ms": 10,
             },
             logger=librdkafka_logger("tail"),
         )
