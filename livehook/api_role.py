@@ -19,8 +19,8 @@ from connectors.kafka.errors import KafkaUnavailable, UnknownTopic
 from connectors.kafka.history import TopicHistory
 from connectors.kafka.producer import Producer
 from connectors.webhook.attempts import attempt_record
-from connectors.webhook.dial import Dialler, Refusals
-from connectors.webhook.http1 import Http1Sender
+from connectors.webhook.dial import Refusals
+from connectors.webhook.engines import make_engine
 from connectors.webhook.tokens import AuthorizingSender
 from connectors.webhook.trial import send_test
 from livehook import __version__
@@ -96,7 +96,8 @@ class ApiRole:
         self._http = httpx.AsyncClient(trust_env=False, follow_redirects=False)
         self._metrics = CollectorRegistry()
         ProcessCollector(registry=self._metrics)
-        engine = Http1Sender(Dialler(settings.egress(own_ports=own_ports(address)), refused=Refusals(self._metrics)))
+        rules = settings.egress(own_ports=own_ports(address))
+        engine = make_engine(rules, proxy=settings.egress_proxy, refused=Refusals(self._metrics))
         self._sender = AuthorizingSender(engine, user_agent=USER_AGENT)
         self._register = Register(
             topics=self._topics,

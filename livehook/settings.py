@@ -22,7 +22,7 @@ from schemas.topics import PARTITIONS_MAX, SLOTS, Topics
 
 PREFIX = "LIVEHOOK_"
 FILE_NAME = "livehook.toml"
-SECRETS = frozenset({"kafka_sasl_password", "api_token", "activity_url"})  # a database's URL may hold its password
+SECRETS = frozenset({"kafka_sasl_password", "api_token", "activity_url", "egress_proxy"})  # a URL may hold a password
 LOG_LEVELS = ("debug", "info", "warning", "error")
 FILE_BYTES_MAX = 1024 * 1024
 
@@ -41,6 +41,7 @@ class Settings:
     activity_url: of the database with the activity log; None: SQLite in the role's folder.
     activity_keep, activity_mib_max: how long, and how much of it, is kept.
     egress_allow: networks that may be called although they are private.
+    egress_proxy: URL of the HTTP proxy that calls go through; None: none.
     slot_count:   of ``slots``; cannot be set: as many as there are, or what the way of running wants.
     given:        the names of those that were set somewhere, and are not just defaults.
     """
@@ -62,6 +63,7 @@ class Settings:
     activity_mib_max: int = 4_096
     api_token: str | None = field(default=None, repr=False)
     egress_allow: tuple[str, ...] = ()
+    egress_proxy: str | None = field(default=None, repr=False)
     allow_private: bool = False
     log_level: str = "info"
     slot_count: int = SLOTS
@@ -222,6 +224,18 @@ def _http_url(value: Any) -> str:
     return text
 
 
+def _proxy_url(value: Any) -> str:
+    text = _http_url(value)
+    parts = urlsplit(text)
+    try:
+        is_good = parts.hostname and parts.port != 0 and parts.path in ("", "/") and not parts.query and not parts.fragment
+    except ValueError:  # no port
+        is_good = False
+    if not is_good:
+        raise ValueError("must be the URL of a proxy, such as http://proxy.example.com:3128")
+    return text
+
+
 def _database_url(value: Any) -> str:
     text = _text(value)
     if not text.startswith(("postgresql://", "postgres://")):
@@ -267,6 +281,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "activity_mib_max": _whole(1, 1024 * 1024),
     "api_token": _token,
     "egress_allow": _networks,
+    "egress_proxy": _proxy_url,
     "allow_private": _truth,
     "log_level": _log_level,
 }

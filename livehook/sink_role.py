@@ -14,8 +14,8 @@ from starlette.types import ASGIApp
 
 from connectors.kafka.producer import Producer
 from connectors.webhook.config import SinkConfig
-from connectors.webhook.dial import Dialler, Refusals
-from connectors.webhook.http1 import Http1Sender
+from connectors.webhook.dial import Refusals
+from connectors.webhook.engines import make_engine
 from connectors.webhook.sink import Sink
 from connectors.webhook.tokens import AuthorizingSender
 from livehook import __version__, health
@@ -56,7 +56,8 @@ class SinkRole:
             linger_ms=ATTEMPTS_LINGER_MS,
             is_idempotent=False,
         )
-        engine = Http1Sender(Dialler(settings.egress(own_ports=own_ports(address)), refused=Refusals(self._registry)))
+        rules = settings.egress(own_ports=own_ports(address))
+        engine = make_engine(rules, proxy=settings.egress_proxy, refused=Refusals(self._registry))
         self._sender = AuthorizingSender(engine, user_agent=f"livehook/{__version__}")
         self._sink = Sink(config, producer=self._producer, attempts=self._attempts, sender=self._sender, registry=self._registry)
         self._watchdog = Watchdog(self._sink.waiting, lambda: kafka_answers(settings, self._topics.group_sink), fail)

@@ -15,7 +15,7 @@ and nowhere else::
     egress     where it leads may not be called
     template   the request itself cannot be sent
 
-Every engine passes tests/contract/test_sender.py. ``http1.py`` is the one in use; ``http_httpx.py`` is a second one, to compare with.
+Every engine passes tests/contract/test_sender.py: ``http1.py``, and ``http_httpx.py`` for calls through a proxy; engines.py chooses.
 """
 
 from __future__ import annotations
