@@ -36,9 +36,10 @@ from schemas.positions import Origin
 from schemas.records import encode_revision
 from schemas.topics import Record, Topics
 from schemas.webhooks import WebhookRevision, WebhookSpec
-from streams.agents import DocumentsAgent, MatchingAgent
 from streams.app import StreamsWorker
 from streams.backfilling import Backfills
+from streams.documents_agent import DocumentsAgent
+from streams.matching_agent import MatchingAgent
 from streams.metrics import StreamsMetrics
 from streams.ports import Agent, Received
 from streams.subscriptions import Subscriptions

@@ -33,9 +33,10 @@ from schemas.records import encode_installation
 from schemas.topics import Record
 from schemas.webhooks import INSTALLATION_KEY, Installation
 from streams import installation
-from streams.agents import DocumentsAgent, MatchingAgent
 from streams.app import StreamsWorker
 from streams.backfilling import Backfills
+from streams.documents_agent import DocumentsAgent
+from streams.matching_agent import MatchingAgent
 from streams.metrics import StreamsMetrics
 from streams.subscriptions import Subscriptions
 

@@ -2,7 +2,7 @@
 The streams worker: a Faust app that hands batches to agents, wired on one screen.
 
 Faust gives membership, assignment, flow control and commits; the batches come through :mod:`streams.transport`; what happens to them is in
-:mod:`streams.agents`.
+:mod:`streams.documents_agent` and :mod:`streams.matching_agent`.
 """
 
 from __future__ import annotations

@@ -23,10 +23,10 @@ def said():
 
 def test_a_record_is_an_object(said):
     """Message, level, logger, time, and what was given besides."""
-    logging.getLogger("streams.agents").info("caught up to %d", 7, extra={"partition": 3})
+    logging.getLogger("streams.state").info("caught up to %d", 7, extra={"partition": 3})
 
     [entry] = said()
-    assert ("caught up to 7", "info", "streams.agents", 3) == tuple(entry[name] for name in ("event", "level", "logger", "partition"))
+    assert ("caught up to 7", "info", "streams.state", 3) == tuple(entry[name] for name in ("event", "level", "logger", "partition"))
     assert entry["time"].endswith("Z")
 
 
@@ -63,7 +63,7 @@ def test_what_others_say_again_and_again_is_said_once_in_a_while(said):
     """While a broker is down, aiokafka says so fifty times a second; our own lines all come."""
     for node in range(50):
         logging.getLogger("aiokafka.conn").error("Unable connect to node %s", node)
-        logging.getLogger("streams.agents").info("caught up to %d", node)
+        logging.getLogger("streams.state").info("caught up to %d", node)
 
     assert 1 == sum(entry["logger"] == "aiokafka.conn" for entry in said())
-    assert 50 == sum(entry["logger"] == "streams.agents" for entry in said())
+    assert 50 == sum(entry["logger"] == "streams.state" for entry in said())

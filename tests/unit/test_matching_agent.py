@@ -11,8 +11,8 @@ from schemas.positions import Origin
 from schemas.records import encode_change, encode_revision
 from schemas.topics import Topics
 from schemas.webhooks import WebhookRevision, WebhookSpec
-from streams.agents import ROUND_RECORDS_MAX, MatchingAgent
 from streams.backfilling import Backfills
+from streams.matching_agent import ROUND_RECORDS_MAX, MatchingAgent
 from streams.metrics import StreamsMetrics
 from streams.ports import Log
 from streams.subscriptions import Subscriptions
