@@ -1,6 +1,8 @@
 """Rules of the batch transport, among them the three ways in which Faust's own bookkeeping (0.15.3) loses records."""
 
 import asyncio
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -233,23 +235,36 @@ class Failing:
         """Nothing is open."""
 
 
-async def test_nothing_is_acknowledged_from_a_failed_batch_on(tmp_path):
-    """Faust acknowledges an event whose agent raised; here nothing behind it is even looked at, and the process is told to end."""
-    failed: list[BaseException] = []
-    acknowledged: list[int] = []
-    agent = Failing(fails_at=2)
+def worker_of(
+    folder: Path,
+    agent: Failing,
+    consumer: SimpleNamespace,
+    *,
+    registry: CollectorRegistry | None = None,
+    fail: Callable[[BaseException], None] = lambda error: None,
+) -> StreamsWorker:
+    """A worker with one agent, and with that in place of its consumer."""
     worker = StreamsWorker(
         topics=Topics("t."),
         bootstrap_servers="localhost:1",
         client_id="t",
         instance_id="t",
-        folder=tmp_path,
+        folder=folder,
         fetcher=Fetched(),
         agents=[agent],
-        metrics=StreamsMetrics(CollectorRegistry()),
-        fail=failed.append,
+        metrics=StreamsMetrics(registry or CollectorRegistry()),
+        fail=fail,
     )
-    worker.app.consumer = cast(Any, SimpleNamespace(life=0))
+    worker.app.consumer = cast(Any, consumer)
+    return worker
+
+
+async def test_nothing_is_acknowledged_from_a_failed_batch_on(tmp_path):
+    """Faust acknowledges an event whose agent raised; here nothing behind it is even looked at, and the process is told to end."""
+    failed: list[BaseException] = []
+    acknowledged: list[int] = []
+    agent = Failing(fails_at=2)
+    worker = worker_of(tmp_path, agent, SimpleNamespace(life=0), fail=failed.append)
     events = [
         SimpleNamespace(
             value=transport.Batch(cast(Any, number), 0),
@@ -267,18 +282,7 @@ async def test_nothing_is_acknowledged_from_a_failed_batch_on(tmp_path):
 async def test_a_batch_from_before_a_rebalance_is_left_alone(tmp_path):
     """Whoever owns its partition now reads it from the commit."""
     agent = Failing(fails_at=0)
-    worker = StreamsWorker(
-        topics=Topics("t."),
-        bootstrap_servers="localhost:1",
-        client_id="t",
-        instance_id="t",
-        folder=tmp_path,
-        fetcher=Fetched(),
-        agents=[agent],
-        metrics=StreamsMetrics(CollectorRegistry()),
-        fail=lambda error: None,
-    )
-    worker.app.consumer = cast(Any, SimpleNamespace(life=1))
+    worker = worker_of(tmp_path, agent, SimpleNamespace(life=1))
     stale = SimpleNamespace(value=transport.Batch([], 0), message=SimpleNamespace(tp=TOPIC))
     await worker._in_turn(agent, cast(Any, stale))
     assert [] == agent.seen
@@ -303,20 +307,9 @@ async def test_behind_a_batch_that_was_given_up_none_is_begun(tmp_path, monkeypa
     """Its deliveries would come first, and those of the one given up, with lower origins, would be taken for repeats."""
     monkeypatch.setattr("streams.app.IN_FLIGHT_WAIT_S", 0)
     agent = GivingUp()
-    worker = StreamsWorker(
-        topics=Topics("t."),
-        bootstrap_servers="localhost:1",
-        client_id="t",
-        instance_id="t",
-        folder=tmp_path,
-        fetcher=Fetched(),
-        agents=[agent],
-        metrics=StreamsMetrics(CollectorRegistry()),
-        fail=lambda error: None,
-    )
     consumer = SimpleNamespace(life=0)
     consumer.end_life = lambda: setattr(consumer, "life", 1)
-    worker.app.consumer = cast(Any, consumer)
+    worker = worker_of(tmp_path, agent, consumer)
     events = [SimpleNamespace(value=transport.Batch([cast(Any, number)], 0), message=SimpleNamespace(tp=TOPIC)) for number in (1, 2)]
     worker._under_way = {asyncio.create_task(worker._in_turn(agent, cast(Any, event))) for event in events[:1]}
     tasks = [*worker._under_way, asyncio.create_task(worker._in_turn(agent, cast(Any, events[1])))]
@@ -331,17 +324,6 @@ async def test_the_lag_is_told_by_topic_without_the_prefix(tmp_path):
     registry = CollectorRegistry()
     agent = Failing(fails_at=0)
     agent.topic = "t.mutations"
-    worker = StreamsWorker(
-        topics=Topics("t."),
-        bootstrap_servers="localhost:1",
-        client_id="t",
-        instance_id="t",
-        folder=tmp_path,
-        fetcher=Fetched(),
-        agents=[agent],
-        metrics=StreamsMetrics(registry),
-        fail=lambda error: None,
-    )
-    worker.app.consumer = cast(Any, SimpleNamespace(assignment=lambda: {TP("t.mutations", 0)}, behind=lambda tp: 3))
+    worker = worker_of(tmp_path, agent, SimpleNamespace(assignment=lambda: {TP("t.mutations", 0)}, behind=lambda tp: 3), registry=registry)
     worker.measure()
     assert 3.0 == registry.get_sample_value("livehook_stream_lag", {"topic": "mutations"})
