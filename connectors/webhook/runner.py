@@ -38,8 +38,9 @@ class LaneRunner:
         self.webhook = webhook
         self._shared = shared
         self._lane = Lane(
-            taken.starts, uid=taken.lane.uid, concurrency=1, origin_partitions=shared.origin_partitions, parked_max=shared.parked_max
-        )
+            taken.starts, uid=taken.lane.uid, concurrency=1, origin_partitions=shared.origin_partitions, bytes_max=shared.lane_bytes_max,
+            parked_max=shared.parked_max,
+        )  # fmt: skip
         self._work = LaneWork(taken.lane, self._lane, shared, self._disable)
         self._acknowledged = dict.fromkeys(taken.starts, 0)  # the version of the offsets that is committed
         self._committing: dict[int, Commit] = {}

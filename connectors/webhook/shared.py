@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from connectors.webhook.http import Sender
-from connectors.webhook.lease import Lease
+from connectors.webhook.lanes import BYTES_MAX
+from connectors.webhook.lease import Lease, uptime_s
 from connectors.webhook.metrics import SinkMetrics
 from connectors.webhook.ownership import Place
 from connectors.webhook.parked import Records
@@ -68,9 +69,10 @@ class Shared:
 
     calls, held_bytes:  how much of them the process may have at a time; every lane has a fair share.
     parked_max:         deliveries that one lane may park.
+    lane_bytes_max:     of the deliveries that one lane holds.
     blocked:            lanes that wait for the others to free something, in order.
     failed:             told of what must end the process.
-    now:                the wall clock, seconds since 1970.
+    now:                the wall clock, seconds since 1970. uptime: the clock of the lease, seconds.
     """
 
     sender: Sender
@@ -93,6 +95,8 @@ class Shared:
     worker: str
     rng: random.Random = field(default_factory=random.Random)
     now: Callable[[], float] = time.time
+    uptime: Callable[[], float] = uptime_s
+    lane_bytes_max: int = BYTES_MAX
     blocked: dict[Blocked, None] = field(default_factory=dict)
 
     def freed(self) -> None:

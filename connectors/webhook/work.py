@@ -16,7 +16,6 @@ from connectors.webhook.calls import Failure, Response
 from connectors.webhook.health import Health, Policy, Turn, Verdict
 from connectors.webhook.intake import Intake
 from connectors.webhook.lanes import Held, Lane
-from connectors.webhook.lease import uptime_s
 from connectors.webhook.metrics import LaneState
 from connectors.webhook.offsets import Entry
 from connectors.webhook.ownership import KnownLane, LaneRecord
@@ -169,7 +168,7 @@ class LaneWork:
 
     def _may_start(self) -> bool:
         is_wanted = self.state in (LaneState.RUNNING, LaneState.DOWN) and self.intake.is_open
-        return is_wanted and not self.is_ending and self._shared.lease.held(uptime_s())
+        return is_wanted and not self.is_ending and self._shared.lease.held(self._shared.uptime())
 
     async def _work(self, held: Held) -> None:
         while True:
@@ -192,11 +191,11 @@ class LaneWork:
             self._lane.give_back(held)
             return
         self.attempts += 1
-        started, began = self._shared.now(), uptime_s()
+        started, began = self._shared.now(), self._shared.uptime()
         place = self.reports.place(held.partition, held.offset)
         request = prepare(held.delivery, endpoint, offset=place, attempt=held.attempt, now=started)
         result = await self._shared.sender.send(request, timeout_s=self._timeout_s)
-        ended = started + uptime_s() - began
+        ended = started + self._shared.uptime() - began
         verdict = self.health.judge(result, held.place, held.key, held.attempt, self._policy, now=ended)
         self.reports.attempted(held, request, result, verdict.decision, started=started, ended=ended)
         self._turn(verdict, result)
@@ -304,8 +303,8 @@ class LaneWork:
     async def drain(self, timeout_s: float) -> None:
         """Start nothing more; finish what is under way within the time, abandon the rest."""
         self.is_ending = True
-        deadline = uptime_s() + timeout_s
-        while self.tasks and (left_s := deadline - uptime_s()) > 0:
+        deadline = self._shared.uptime() + timeout_s
+        while self.tasks and (left_s := deadline - self._shared.uptime()) > 0:
             await asyncio.wait(set(self.tasks), timeout=left_s)
         self._stop()
         await self.ended()
