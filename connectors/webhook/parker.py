@@ -49,7 +49,12 @@ class Parker:
 
     @property
     def _has_notes(self) -> bool:
-        return bool(self._lane.parking.outbox or self._down)
+        return bool(self._lane.parking.outbox or (self._down and self._may_tell))
+
+    @property
+    def _may_tell(self) -> bool:
+        """Without the lease the lane may have another owner, who knows better: nobody would ever take back what we say of its endpoint."""
+        return self._shared.lease.held(self._shared.uptime())
 
     def down(self, since: float | None) -> None:
         """The endpoint is down since then, or (None) no longer."""
@@ -61,7 +66,10 @@ class Parker:
         try:
             while self._has_notes:
                 notes, down = self._lane.parking.outbox[:NOTES_MAX], self._down
-                self._down = []
+                if self._may_tell:
+                    self._down = []
+                else:
+                    down = []
                 await self._shared.producer.send([*down, *map(self._noted, notes)])
                 self._lane.written(notes)
         finally:

@@ -626,6 +626,19 @@ async def test_an_endpoint_that_was_down_is_probed_by_its_next_owner(world):
     assert "disabled" == runner.items()[0]["state"]
 
 
+async def test_a_former_owner_says_nothing_about_the_endpoint(world):
+    """It would stand on record for good, and one day disable the webhook; who has the lease again says it then."""
+    runner = world.runner(retry=Retry(("0s", "60s"), 0.0))
+    await read(runner, *[record(offset, f"d{offset}") for offset in range(30)])
+    world.lease.lost()
+    await world.answer(*[404] * len(world.open))
+    assert ("down", False) == (runner.items()[0]["state"], b"one/down" in parked_notes(world))
+    world.lease.renewed(uptime_s())
+    runner.go_on()
+    await world.settle()
+    assert b"one/down" in parked_notes(world)
+
+
 async def test_one_document_is_no_endpoint(world):
     """A lane whose only traffic is one failing document is not down: the document fails."""
     runner = world.runner(retry=Retry(("0s", *["1s"] * 29), 0.0))
