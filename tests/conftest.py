@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import settings
@@ -16,6 +17,20 @@ from tests.broker import Broker, BrokerMissing, open_broker, without_broker
 # A busy machine is no reason for a test to fail: no deadline.
 settings.register_profile("livehook", max_examples=int(os.environ.get("LIVEHOOK_TEST_EXAMPLES", "25")), deadline=None)
 settings.load_profile("livehook")
+
+
+Say = Callable[[str], None]
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Say:
+    """Writes a text where people see it, whether the test fails or not."""
+
+    def write(text: str) -> None:
+        with capsys.disabled():
+            sys.stdout.write(f"\n{text}\n")
+
+    return write
 
 
 @pytest.fixture(autouse=True)

@@ -5,31 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 
 import pytest
 
 from connectors.kafka.admin import ensure_topics
 from tests.broker import Broker
+from tests.conftest import Say
 from tests.integration.cluster import Cluster
 from tests.integration.installation import Installation
 from tests.integration.recorder import Recorder, Writer
-
-Say = Callable[[str], None]
-
-
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Say:
-    """Writes a text where people see it, whether the test fails or not."""
-
-    def write(text: str) -> None:
-        with capsys.disabled():
-            sys.stdout.write(f"\n{text}\n")
-
-    return write
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,188 @@
+"""
+A streams worker of the simulation: the agents, each as a generator that yields between any two effects.
+
+The decisions are the project's own (apply, fold, match, subscriptions, backfill); what moves the records is written here again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from schemas.backfills import BackfillProgress, encode_backfill
+from schemas.changes import Change, PassedMark
+from schemas.mutations import MARK_KEY, Mark
+from schemas.positions import Origin, Position
+from schemas.records import (
+    decode_change,
+    encode_change,
+    encode_delivery,
+    encode_mark,
+    encode_mutation,
+    encode_passed_mark,
+    encode_since,
+)  # fmt: skip
+from streams.backfill import Repeats, backfilled
+from streams.documents import VIA, MutationRecord, apply_all
+from streams.matching import match
+from streams.state import Fold
+from streams.subscriptions import Subscriptions
+from tests.simulation.processes import Died, Steps
+from tests.simulation.topics import Log, MemoryDocuments
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+def documents(world: World, partition: int, store: MemoryDocuments) -> Steps:
+    log, changes = world.mutations[partition], world.changes[partition]
+    position = world.commits["mutations", partition]  # before catching up: whatever is below it then is in `changes` by then
+    yield from _catch_up(world, store, changes)
+    while True:
+        batch = world.read(log, position, world.rng.randint(1, 4))
+        if not batch:
+            yield
+            continue
+        position = batch[-1][0] + 1
+        records = [
+            MutationRecord(Position(partition, offset), key, value, world.appended_us(offset), headers)
+            for offset, key, value, headers in batch
+        ]
+        applied = apply_all(records, store.meta.progress, store.document, epoch=0, partitions=world.partitions)
+        assert not applied.dead, applied.dead
+        for one in applied.forwarded:
+            via = f"{one.via.partition}/{one.via.offset}".encode()
+            world.mutations[one.partition].append(one.mutation.key.encode(), encode_mutation(one.mutation), [(VIA, via)])
+            yield
+        end = store.meta.position
+        written = []
+        for number, change in enumerate(applied.changes):
+            if changes.append(*_change_record(change)) != end + number:
+                raise Died("a foreign record")
+            if isinstance(change, Change):
+                written.append((change, end + number))
+            yield
+        store.write(written, applied.progress, end + len(applied.changes))
+        yield
+        world.commits["mutations", partition] = max(position, world.commits["mutations", partition])
+        yield
+
+
+def _catch_up(world: World, store: MemoryDocuments, changes: Log) -> Steps:
+    fold, end = Fold(store), len(changes.records)  # type: ignore[arg-type]
+    for offset, _, value, _ in world.read(changes, store.meta.position, end):
+        if offset < end:
+            fold.take(decode_change(value), offset)
+    fold.write(end)
+    yield
+    again = Fold(store)  # type: ignore[arg-type]
+    for number, at in enumerate(sorted(fold.behind.values())):
+        record = changes.records[at]
+        assert record is not None, "compaction took the newest change of a document"
+        if changes.append(*record) != end + number:
+            raise Died("a foreign record")
+        again.take(decode_change(record[1] or b""), end + number)
+        yield
+    again.write(end + len(fold.behind))
+
+
+def matching(world: World, partition: int) -> Steps:
+    """The agent, and beside it the backfills of its partition: one process."""
+    log = world.changes[partition]
+    position = world.commits["changes", partition]
+    subscriptions = Subscriptions(world.topics)
+    read = _subscribe(world, subscriptions, 0, len(world.webhooks.records))  # a worker starts with all that is there
+    seen: Origin | None = None
+    backfills: dict[str, Steps] = {}
+    while True:
+        for name in subscriptions.owed(partition):
+            backfills.setdefault(name, _backfill(world, partition, subscriptions, name))
+        for running in backfills.values():
+            if world.rng.random() < 0.5:
+                next(running, None)
+                yield
+        read = max(read, subscriptions.position)
+        batch = world.read(log, position, world.rng.randint(1, 4))
+        for _, _, value, _ in batch:
+            change = decode_change(value)
+            if seen is not None and change.origin <= seen:
+                continue
+            seen = change.origin
+            upto = change.webhooks + 1 if isinstance(change, PassedMark) else world.rng.randint(read, len(world.webhooks.records))
+            read = _subscribe(world, subscriptions, read, max(read, upto))
+            if isinstance(change, PassedMark) and change.ends:
+                ending = subscriptions.ending(change)
+                if ending is not None:
+                    yield from backfills.setdefault(ending, _backfill(world, partition, subscriptions, ending))
+                    read = max(read, subscriptions.position)
+                    end = subscriptions.ended(ending, change)
+                    world.webhooks.append(end.key.encode(), encode_backfill(end))
+                    yield
+                continue
+            if isinstance(change, PassedMark):
+                since = subscriptions.marked(change)
+                if since is not None:
+                    world.webhooks.append(since.key.encode(), encode_since(since))
+                    yield
+                continue
+            for standing, delivery in match(subscriptions.queries, change):
+                world.lanes[standing.name].append(change.key.encode(), encode_delivery(delivery, value))
+                yield
+        if batch:
+            position = batch[-1][0] + 1
+            yield
+            world.commits["changes", partition] = max(position, world.commits["changes", partition])
+        else:
+            read = _subscribe(world, subscriptions, read, len(world.webhooks.records))
+        yield
+
+
+def _backfill(world: World, partition: int, subscriptions: Subscriptions, name: str) -> Steps:
+    """Until it has read the mark at which it ends."""
+    log, lane = world.changes[partition], world.lanes[name]
+    since: dict[int, Origin] = {}
+    plan = subscriptions.plan(name)
+    assert plan is not None
+    position = plan.progress.get(partition, 0)
+    uid = plan.uid
+    repeats, is_marked = Repeats(plan.snapshot_before_us), False
+    while True:
+        for offset, key, value, _ in world.read(log, position, world.rng.randint(1, 4)):
+            position = offset + 1
+            change = decode_change(value)
+            if isinstance(change, PassedMark):
+                if change.ends == uid:
+                    return
+                _subscribe(world, subscriptions, subscriptions.position, max(subscriptions.position, change.webhooks + 1))
+                if (number := subscriptions.begun_by(change, name)) is not None:
+                    since.setdefault(number, change.origin)
+                continue
+            plan = subscriptions.plan(name)
+            assert plan is not None
+            if repeats.is_repeat(change) or (delivery := backfilled(plan, change, since)) is None:
+                continue
+            lane.append(key, encode_delivery(delivery))
+            world.backfilled += 1
+            yield
+        progress = BackfillProgress(name, name, partition, position)
+        if world.rng.random() < 0.2:
+            world.webhooks.append(progress.key.encode(), encode_backfill(progress))
+            yield
+        if not is_marked and position >= len(log.records) - world.rng.randint(0, 5):
+            place = world.webhooks.append(progress.key.encode(), encode_backfill(progress))
+            yield
+            world.mutations[partition].append(MARK_KEY, encode_mark(Mark(place, name)))
+            is_marked = True
+        yield
+
+
+def _subscribe(world: World, subscriptions: Subscriptions, start: int, end: int) -> int:
+    for offset, key, value, _ in world.read(world.webhooks, start, end - start):
+        if offset < end:
+            subscriptions.apply(key, value, offset)
+    return end
+
+
+def _change_record(change: Change | PassedMark) -> tuple[bytes, bytes]:
+    if isinstance(change, PassedMark):
+        return MARK_KEY, encode_passed_mark(change)
+    return change.key.encode(), encode_change(change)
