@@ -1,31 +1,46 @@
 """
-Load and kills at once: mutations at a steady pace, and meanwhile processes killed at random moments, each started again a little later.
+Load and faults at once: mutations at a steady pace, and meanwhile processes killed, frozen, added and removed, and networks that fail.
 
 One seed gives one sequence of mutations, moments and victims; what happens in between is up to the machine. Called by the crash test.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from connectors.kafka.embedded import EmbeddedKafka
+from tests.chaos.proxy import Proxy, Weather
 from tests.integration.cluster import Cluster, Role
 from tests.integration.recorder import Writer
 
 TICK_S = 0.02
 QUIET_BEFORE_S = 3.0
 DOWN_S_MAX = 3.0
-LONG_DOWN_S = 13.0  # beyond the session timeout of streams workers: their partitions go to the others
-LONG_DOWN_SHARE = 0.2
+LONG_S = 13.0  # beyond the session timeout of streams workers: their partitions go to the others
+LONG_SHARE = 0.2
+FROZEN_S_MAX = 6.0
 FELL_DOWN_S = 1.0
+EXTRA_S = (6.0, 14.0)
+STOP_S = 60.0
+WEATHER_S = (1.0, 6.0)
 BROKER_DOWN_S_MAX = 2.0
-BROKER_START_S = 60.0
+BROKER_START_S = 120.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Link:
+    """A network, and how bad it may become."""
+
+    proxy: Proxy
+    weathers: Sequence[Weather]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,20 +48,22 @@ class Plan:
     """
     What a storm does.
 
-    seconds:   how long it writes. kills: of each of ``streams``, ``sink`` and ``broker``, within that time.
+    seconds:  how long it writes.
+    faults:   of each kind, within that time: ``kill``, ``freeze`` or ``add`` and a role, ``kill broker``, ``weather`` and a link.
     """
 
     seconds: float
-    kills: Mapping[str, int]
+    faults: Mapping[str, int]
     rate_per_s: int = 80
     documents: int = 200
 
 
 @dataclass(slots=True)
 class Damage:
-    """What a storm has done: kills of each kind, and processes that ended by themselves."""
+    """What a storm has done: faults of each kind, the weather that there was, and processes that ended by themselves."""
 
-    kills: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    weather: Counter[str] = field(default_factory=Counter)
     fell: list[str] = field(default_factory=list)
 
 
@@ -54,18 +71,20 @@ class Storm:
     """
     One run.
 
-    Args:  cluster, kafka: running; all is running again when :meth:`run` returns.
+    Args:  cluster, kafka: running; all is running again, and every link is fine, when :meth:`run` returns.
     """
 
-    def __init__(self, plan: Plan, cluster: Cluster, kafka: EmbeddedKafka, writer: Writer, rng: random.Random) -> None:
+    def __init__(
+        self, plan: Plan, cluster: Cluster, kafka: EmbeddedKafka, writer: Writer, links: Mapping[str, Link], rng: random.Random
+    ) -> None:
         self.damage = Damage()
-        self._plan = plan
-        self._kafka = kafka
-        self._writer = writer
-        self._rng = rng
-        self._of_kind = {"streams": cluster.streams, "sink": cluster.sinks}
+        self._plan, self._cluster, self._kafka, self._writer, self._links, self._rng = plan, cluster, kafka, writer, links, rng
+        self._of_kind = {"streams": cluster.streams, "sink": cluster.sinks, "api": [cluster.api]}
         self._due = _moments(plan, rng)
         self._restarts: dict[str, float] = {}
+        self._later: list[tuple[float, int, Callable[[float], None]]] = []
+        self._number = itertools.count()
+        self._frozen: set[str] = set()
         self._broker_back: Future[Any] | None = None
         self._counter = 0
 
@@ -78,7 +97,9 @@ class Storm:
                 while written < min(now, self._plan.seconds) * self._plan.rate_per_s:
                     self._writer.write(*self.mutation())
                     written += 1
-                self._kill(now, starter)
+                self._strike(now, starter)
+                while self._later and self._later[0][0] <= now:
+                    heapq.heappop(self._later)[2](now)
                 self._restart(now)
                 time.sleep(TICK_S)
         self._writer.flush()
@@ -92,7 +113,7 @@ class Storm:
 
     @property
     def _is_hurt(self) -> bool:
-        return bool(self._restarts) or self._broker_back is not None or any(not role.is_running for role in self._roles())
+        return bool(self._restarts or self._later) or self._broker_back is not None or any(not role.is_running for role in self._roles())
 
     def mutation(self) -> tuple[str, str, Mapping[str, Any] | None]:
         """One more: key, method, value. Every value is another one, so that none can pass for its neighbour."""
@@ -109,33 +130,84 @@ class Storm:
             value["name"] = rng.choice(["Ann", "Bob", "Čeněk"])
         return f"people/{id_}", "replace" if kind < 0.2 else "upsert", value
 
-    def _kill(self, now: float, starter: ThreadPoolExecutor) -> None:
-        while self._due and self._due[0][0] <= now:
-            at, kind = self._due.pop(0)
-            if kind == "broker":
-                is_done = self._kill_broker(starter)
-            else:
-                is_done = self._kill_one(kind, now)
-            if not is_done:  # it lies already: as soon as it stands
-                self._due.append((at, kind))
-                return
+    # Faults.
 
-    def _kill_one(self, kind: str, now: float) -> bool:
-        standing = [role for role in self._of_kind[kind] if role.is_running]
+    def _strike(self, now: float, starter: ThreadPoolExecutor) -> None:
+        while self._due and self._due[0][0] <= now:
+            at, fault = self._due.pop(0)
+            kind, _, victim = fault.partition(" ")
+            if fault == "kill broker":
+                is_done = self._kill_broker(starter)
+            elif kind == "weather":
+                is_done = self._change_weather(self._links[victim], now)
+            elif kind == "add":
+                is_done = self._add(victim, now)
+            else:
+                is_done = self._strike_one(kind, victim, now)
+            if not is_done:  # it lies already: as soon as it stands
+                self._due.append((at, fault))
+                return
+            self.damage.faults[fault] += 1
+
+    def _strike_one(self, kind: str, victim: str, now: float) -> bool:
+        standing = [role for role in self._of_kind[victim] if role.is_running and role.name not in self._frozen]
         if not standing:
             return False
-        victim = self._rng.choice(standing)
-        victim.kill()
-        self.damage.kills[kind] += 1
-        is_long = self._rng.random() < LONG_DOWN_SHARE
-        self._restarts[victim.name] = now + (LONG_DOWN_S if is_long else self._rng.uniform(0, DOWN_S_MAX))
+        role = self._rng.choice(standing)
+        is_long = self._rng.random() < LONG_SHARE
+        if kind == "kill":
+            role.kill()
+            self._restarts[role.name] = now + (LONG_S if is_long else self._rng.uniform(0, DOWN_S_MAX))
+        else:
+            role.freeze()
+            self._frozen.add(role.name)
+            self._at(now + (LONG_S if is_long else self._rng.uniform(0, FROZEN_S_MAX)), lambda _: self._thaw(role))
         return True
+
+    def _thaw(self, role: Role) -> None:
+        self._frozen.discard(role.name)
+        role.thaw()
+
+    def _add(self, command: str, now: float) -> bool:
+        """One more worker, which is taken away again."""
+        role = self._cluster.add(f"{command}-extra-{next(self._number)}", command)
+        role.start()
+        self._at(now + self._rng.uniform(*EXTRA_S), lambda now: self._remove(role, now))
+        return True
+
+    def _remove(self, role: Role, now: float) -> None:
+        if not role.is_running:
+            self.damage.fell.append(f"{now:.0f} s: {role.name}: {role.last_words()}")
+            return
+        role.ask_to_stop()
+        self._at(now + TICK_S, lambda later: self._see_off(role, later, now + STOP_S))
+
+    def _see_off(self, role: Role, now: float, patience: float) -> None:
+        """It drains as long as it needs; who never ends is killed, and that is told."""
+        if role.is_running and now < patience:
+            self._at(now + TICK_S, lambda later: self._see_off(role, later, patience))
+        elif role.is_running:
+            self.damage.fell.append(f"{now:.0f} s: {role.name} does not stop within {STOP_S:.0f} s")
+            role.kill()
+
+    def _change_weather(self, link: Link, now: float) -> bool:
+        if link.proxy.weather is not Weather.FINE:
+            return False
+        weather = self._rng.choice(link.weathers)
+        self.damage.weather[weather] += 1
+        link.proxy.turn(weather)
+        self._at(now + self._rng.uniform(*WEATHER_S), lambda _: link.proxy.turn(Weather.FINE))
+        return True
+
+    def _at(self, at: float, act: Callable[[float], None]) -> None:
+        heapq.heappush(self._later, (at, next(self._number), act))
+
+    # The broker, and restarts.
 
     def _kill_broker(self, starter: ThreadPoolExecutor) -> bool:
         if self._broker_back is not None:
             return False
         self._kafka.kill()
-        self.damage.kills["broker"] += 1
         self._broker_back = starter.submit(self._start_broker, self._rng.uniform(0, BROKER_DOWN_S_MAX))
         return True
 
@@ -162,6 +234,6 @@ class Storm:
 
 
 def _moments(plan: Plan, rng: random.Random) -> list[tuple[float, str]]:
-    """When to kill what, in order of time."""
-    kinds = [kind for kind, count in sorted(plan.kills.items()) for _ in range(count)]
+    """When to do what, in order of time."""
+    kinds = [kind for kind, count in sorted(plan.faults.items()) for _ in range(count)]
     return sorted((rng.uniform(QUIET_BEFORE_S, plan.seconds), kind) for kind in kinds)

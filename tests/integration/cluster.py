@@ -117,6 +117,10 @@ class Role:
         self._send(signal.SIGTERM)
         return self._ended(STOP_S)
 
+    def ask_to_stop(self) -> None:
+        """SIGTERM; not waiting for anything."""
+        self._send(signal.SIGTERM)
+
     def wait_ended(self, timeout_s: float) -> int:
         """Until it has ended by itself; its exit code."""
         return self._ended(timeout_s)

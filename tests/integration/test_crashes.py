@@ -1,8 +1,9 @@
 """
-kill -9 of everything, under load, on a real Kafka: streams workers, sinks and the broker itself.
+Everything that can go wrong, under load, on a real Kafka: processes killed and frozen, workers added and removed, networks that fail, and
+receivers that behave badly.
 
-``LIVEHOOK_CHAOS_SECONDS=600`` makes it longer, with as many kills a minute; ``LIVEHOOK_CHAOS_SEED=7`` repeats a sequence of mutations and
-kills.
+``LIVEHOOK_CHAOS_SECONDS=600`` makes it longer, with as many faults a minute; ``LIVEHOOK_CHAOS_SEED=7`` repeats a sequence of mutations and
+faults.
 """
 
 from __future__ import annotations
@@ -11,25 +12,38 @@ import itertools
 import os
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from connectors.kafka.embedded import EmbeddedKafka
+from connectors.kafka.embedded_checks import free_port
 from connectors.webhook.testing import Answer, Call
-from tests.chaos.checker import Webhook, check
+from tests.chaos.broker import ProxiedKafka
+from tests.chaos.checker import Operation, Webhook, check
+from tests.chaos.poster import Poster
+from tests.chaos.proxy import HOST, TO_A_BROKER, TO_A_RECEIVER, Proxy
 from tests.chaos.report import Kind, Outcome, Report
-from tests.chaos.storm import Damage, Plan, Storm
+from tests.chaos.storm import Damage, Link, Plan, Storm
 from tests.integration.cluster import Cluster
 from tests.integration.recorder import Recorder, Writer, arrival_of
 
-SECONDS_USUAL = 75.0
+SECONDS_USUAL = 60.0
 SECONDS = float(os.environ.get("LIVEHOOK_CHAOS_SECONDS", SECONDS_USUAL))
-KILLS = {"streams": 10, "sink": 10, "broker": 3}
+FAULTS = {
+    "kill streams": 6, "kill sink": 6, "kill api": 2, "kill broker": 2,
+    "freeze streams": 2, "freeze sink": 3, "freeze api": 1, "add streams": 1, "add sink": 1,
+    "weather to the broker": 3, "weather to a receiver": 4,
+}  # fmt: skip
 QUIET_S = 3.0
-SETTLE_S = 180.0
+SETTLE_S = 240.0
 REFUSED_SHARE = 0.05
+STORM_CALLS = 30
+CALL_S = 3  # at most, of a call to a receiver
 
 WEBHOOKS = {
     "everything": ("true", lambda document: True),
@@ -38,61 +52,107 @@ WEBHOOKS = {
     "anns": ("name == 'Ann'", lambda document: document.get("name") == "Ann"),
     "bobs": ("name == 'Bob' || name == 'Čeněk'", lambda document: document.get("name") in ("Bob", "Čeněk")),
     "shaky": ("true", lambda document: True),
+    "moody": ("true", lambda document: True),
 }
-SHAKY = {"schedule": ["0s", *["100ms"] * 30], "jitter": 0}
+# Often and soon, so that nothing comes to the dead letters and a run comes to its end.
+PATIENT = {"schedule": ["0s", *["100ms"] * 60], "jitter": 0}
+SLOW_DOWN = (("retry-after", "1"),)
 
 
 class Refusing:
-    """A receiver that now and then answers 503 to one of the webhooks."""
+    """
+    The receivers of a run: one that now and then answers 503, and one that does all that a receiver should not.
+
+    kinds:  how often it did what.
+    """
 
     def __init__(self, rng: random.Random) -> None:
+        self.kinds: Counter[str] = Counter()
         self._rng = rng
         self._lock = threading.Lock()
+        self._storm = 0  # calls that are still answered with 5xx
 
     def __call__(self, call: Call) -> Answer:
+        webhook = call.headers.get("livehook-webhook")
         with self._lock:
-            refuses = call.headers.get("livehook-webhook") == "shaky" and self._rng.random() < REFUSED_SHARE
-        return Answer(503) if refuses else Answer()
+            if webhook == "shaky" and self._rng.random() < REFUSED_SHARE:
+                return self._noted("503", Answer(503))
+            return self._moody(self._rng.random()) if webhook == "moody" else Answer()
+
+    def _moody(self, chance: float) -> Answer:
+        if self._storm:
+            self._storm -= 1
+            return self._noted("5xx storm", Answer(self._rng.choice((500, 502, 503, 504))))
+        if chance < 0.002:
+            self._storm = STORM_CALLS
+        if chance < 0.006:
+            return self._noted("hangs", Answer(hang=True))
+        if chance < 0.016:
+            return self._noted("breaks off", Answer(0, close=True))
+        if chance < 0.022:
+            return self._noted("429", Answer(429, SLOW_DOWN))
+        return Answer(close=chance < 0.05)
+
+    def _noted(self, kind: str, answer: Answer) -> Answer:
+        self.kinds[kind] += 1
+        return answer
 
 
 @pytest.fixture
-def kafka_of_its_own(tmp_path: Path) -> Iterator[EmbeddedKafka]:
+def broker_link(kafka_port: int, seed: int) -> Iterator[Link]:
+    """Between the roles and the broker."""
+    with Proxy(lambda: kafka_port, random.Random(seed)) as proxy:
+        yield Link(proxy=proxy, weathers=TO_A_BROKER)
+
+
+@pytest.fixture
+def kafka_port(chance: random.Random) -> int:
+    """Where the broker listens for those that come through the proxy."""
+    return free_port(HOST, chance)
+
+
+@pytest.fixture
+def kafka_of_its_own(tmp_path: Path, broker_link: Link, kafka_port: int) -> Iterator[EmbeddedKafka]:
     """A broker that may be killed without harm to other tests."""
-    with EmbeddedKafka(tmp_path / "broker") as kafka:
+    with ProxiedKafka(tmp_path / "broker", listens=kafka_port, advertised=broker_link.proxy.port) as kafka:
         yield kafka
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, kafka_of_its_own: EmbeddedKafka, chance: random.Random) -> Iterator[Cluster]:
-    """Two streams workers, two sinks, one API."""
-    with Cluster(tmp_path, kafka_of_its_own.bootstrap_servers, chance=chance, streams=2, sinks=2) as cluster:
+def cluster(tmp_path: Path, kafka_of_its_own: EmbeddedKafka, broker_link: Link, chance: random.Random) -> Iterator[Cluster]:
+    """Two streams workers, two sinks, one API, all of which reach the broker through the proxy."""
+    with Cluster(tmp_path, f"{HOST}:{broker_link.proxy.port}", chance=chance, streams=2, sinks=2) as cluster:
         yield cluster
 
 
-@pytest.mark.timeout(SECONDS + SETTLE_S + 180)
-def test_nothing_is_lost_whatever_is_killed(cluster, kafka_of_its_own, seed, say):
+@pytest.mark.timeout(SECONDS + SETTLE_S + 300)
+def test_nothing_is_lost_whatever_is_killed(cluster, kafka_of_its_own, broker_link, seed, say):
     """Every accepted mutation's effect arrives, first arrivals of a document in order, repeats only under the webhook-id they had."""
     rng = random.Random(seed)
-    kills = {kind: round(count * SECONDS / SECONDS_USUAL) for kind, count in KILLS.items()}
-    with Recorder(Refusing(random.Random(seed))) as recorder:
+    faults = {kind: max(1, round(count * SECONDS / SECONDS_USUAL)) for kind, count in FAULTS.items()}
+    refusing = Refusing(random.Random(seed))
+    with Recorder(refusing) as recorder, Proxy(lambda: urlsplit(recorder.url).port or 0, random.Random(seed)) as before_moody:
         for name, (query, _) in WEBHOOKS.items():
-            retry = SHAKY if name == "shaky" else {}
-            cluster.put_webhook(name, collections=["people"], query=query, url=f"{recorder.url}/{name}", retry=retry)
+            url = f"http://{HOST}:{before_moody.port}" if name == "moody" else recorder.url
+            cluster.put_webhook(
+                name, collections=["people"], query=query, url=f"{url}/{name}", retry=PATIENT, delivery={"timeoutSeconds": CALL_S}
+            )
         writer = Writer(kafka_of_its_own.bootstrap_servers, cluster.topics.mutations.name)
-        storm = Storm(Plan(seconds=SECONDS, kills=kills), cluster, kafka_of_its_own, writer, rng)
-        storm.run()
-        report = settled(recorder, writer, storm)
-        found = table(seed, storm.damage, report, recorder)
+        links = {"to the broker": broker_link, "to a receiver": Link(proxy=before_moody, weathers=TO_A_RECEIVER)}
+        storm = Storm(Plan(seconds=SECONDS, faults=faults), cluster, kafka_of_its_own, writer, links, rng)
+        with Poster(cluster.api.url, random.Random(seed)) as poster:
+            storm.run()
+        report = settled(recorder, [*writer.operations, *poster.operations], storm)
+        found = table(seed, storm.damage, report, recorder, refusing)
         say(found)
     if report.violations:
         pytest.fail(f"{found}\n{report}", pytrace=False)
-    assert kills == storm.damage.kills
+    assert faults == storm.damage.faults
     assert report.operations[Outcome.OK] > 0.9 * sum(report.operations.values())
 
 
-def settled(recorder: Recorder, writer: Writer, storm: Storm) -> Report:
+def settled(recorder: Recorder, operations: Sequence[Operation], storm: Storm) -> Report:
     """What has arrived once nothing comes any more; after a while as it is, complete or not. Who ends meanwhile is started again."""
-    operations = writer.operations
     webhooks = [Webhook(name, matches) for name, (_, matches) in WEBHOOKS.items()]
     waits = itertools.repeat(QUIET_S, int(SETTLE_S / QUIET_S))
     for quiet_s in waits:
@@ -104,23 +164,29 @@ def settled(recorder: Recorder, writer: Writer, storm: Storm) -> Report:
     return report
 
 
-def table(seed: int, damage: Damage, report: Report, recorder: Recorder) -> str:
+def table(seed: int, damage: Damage, report: Report, recorder: Recorder, refusing: Refusing) -> str:
     """What a person wants to know of a run."""
-    of = report.operations
-    kills = ", ".join(f"{kind} {count}" for kind, count in damage.kills.items())
     return "\n".join(
         [
-            f"crash test      seed {seed}, {SECONDS:.0f} s of load, 2 streams, 2 sinks, 6 webhooks",
-            f"operations      {sum(of.values())}: {', '.join(f'{outcome} {count}' for outcome, count in of.items())}",
-            f"kill -9         {kills}; ended by themselves: {len(damage.fell)}",
+            f"crash test      seed {seed}, {SECONDS:.0f} s of load, 2 streams, 2 sinks, 1 api, {len(WEBHOOKS)} webhooks",
+            f"operations      {sum(report.operations.values())}: {counts(report.operations)}",
+            f"faults          {counts(damage.faults)}",
+            f"weather         {counts(damage.weather)}",
+            f"receivers       {counts(refusing.kinds)}",
+            f"fell            {len(damage.fell)} processes ended by themselves",
             *(f"                {line}" for line in damage.fell),
-            f"deliveries      {report.deliveries}; answered 503: {recorder.refused}",
+            f"deliveries      {report.deliveries}; refused {recorder.refused}",
             f"repeats         {report.repeats}",
             f"longest stall   {longest_silence_s(recorder.calls):.1f} s without any delivery",
             f"longest wait    {longest_wait_s(recorder.calls):.1f} s from Kafka taking a mutation to the first arrival",
-            f"checker         {str(report).splitlines()[0]}",
+            f"violations      {len(report.violations)}: {str(report).splitlines()[0]}",
         ]
     )
+
+
+def counts(of: Mapping[Any, int]) -> str:
+    """How many of each kind, in one line."""
+    return ", ".join(f"{kind} {count}" for kind, count in sorted(of.items()))
 
 
 def longest_silence_s(calls: Sequence[Call]) -> float:
