@@ -59,7 +59,7 @@ class Storm:
         self._often = [*self._processes, *self._sinks]
         self._mishaps: tuple[tuple[float, Callable[[], None]], ...] = (
             (0.02, self._crash), (0.01, self._freeze), (0.01, self._rebalance), (0.01, self._turn_down), (0.01, self._cure),
-            (0.005, world.compact), (self._rewinding, self._rewind), (0.005, self._cancel), (0.01, self._edit),
+            (0.01, world.compact), (self._rewinding, self._rewind), (0.005, self._cancel), (0.01, self._edit),
         )  # fmt: skip
 
     def rage(self) -> None:

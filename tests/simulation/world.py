@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 RETRY = Retry(schedule=("0s", "3s", "20s", "50s"), jitter=0.2, disable_after="365d")
 TICK_US = 3_000  # the broker's clock goes on so much every third record of a partition
 SLEEP_S_MAX = 25.0
+YOUNG_RECORDS = 15  # in a partition of `changes`, are not compacted
 STUTTER_SHARE = 0.15  # of the looks at a clock
 STUTTER_S_MAX = 3.0
 SLEEPS_S = (0.0, 0.01, 0.1, 0.5)
@@ -142,7 +143,7 @@ class World:
         if any(start != "now" for start, _ in self.made.values()):
             return  # a backfill may be reading
         for partition, log in enumerate(self.changes):
-            before = min(self.commits["changes", partition], max(0, len(log.records) - 30))
+            before = min(self.commits["changes", partition], max(0, len(log.records) - YOUNG_RECORDS))
             removable = [decode_change(value) for offset, _, value, _ in self.read(log) if offset < before]
             self.horizon_us = max([self.horizon_us, *(one.appended_us + 1 for one in removable if isinstance(one, Change))])
             log.compact(before)
