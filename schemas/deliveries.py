@@ -13,7 +13,7 @@ from schemas.positions import Origin
 
 
 class Match(StrEnum):
-    """How a change looks to a webhook's query, which sees the old and the new value; the last two are markers, of no change."""
+    """How a change looks to a webhook's query, which sees the old and the new value; the last three are markers, of no change."""
 
     CREATE = "create"
     ENTER = "enter"
@@ -23,9 +23,14 @@ class Match(StrEnum):
     INITIAL = "initial"
     INITIALIZING = "initializing"
     READY = "ready"
+    REQUERY_REQUIRED = "requeryRequired"
 
 
-MARKERS = (Match.INITIALIZING, Match.READY)
+MARKERS_ASKED_FOR = (Match.INITIALIZING, Match.READY)
+"""Those that a webhook may name among its events; the other one comes unasked."""
+MARKERS = (*MARKERS_ASKED_FOR, Match.REQUERY_REQUIRED)
+SNAPSHOT = 1
+"""The number of the snapshot that a webhook begins with; later ones have higher numbers."""
 
 ALIASES: Mapping[str, tuple[Match, ...]] = {
     "publish": (Match.CREATE, Match.ENTER),
@@ -72,6 +77,9 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     @property
     def webhook_id(self) -> str:
         """The ``webhook-id`` header: the same on every retry, repeat and replay, never used for another body."""
+        if self.match is Match.REQUERY_REQUIRED:  # as many as there are gaps, each with a body of its own
+            said = (self.change.new or b"").decode()
+            return _id_of(f"{self.webhook_uid}/{self.change.id}/{self.change.txn_id}/{said}")
         if self.match in MARKERS:
             return _id_of(f"{self.webhook_uid}/{self.match.value}")
         return webhook_id(self.webhook_uid, self.revision, self.snapshot, self.change.origin)

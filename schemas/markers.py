@@ -1,5 +1,6 @@
 """
-Markers: what a lane tells its receiver beside changes, where the webhook asks for it. They stand in the lane as deliveries.
+Markers: what a lane tells its receiver beside changes. ``initializing`` and ``ready`` stand in the lane as deliveries, where the webhook
+asks for them; ``requeryRequired`` (gaps.py) is put in by the sink, where something is missing.
 
 Pure. Source: docs/reference/receiver.md.
 """
@@ -13,7 +14,7 @@ import msgspec
 from schemas.changes import Change
 from schemas.deliveries import MARKERS, Delivery, Match
 from schemas.positions import Origin
-from schemas.webhooks import WebhookRevision
+from schemas.webhooks import WebhookRevision, WebhookSpec
 
 COLLECTION = "*"
 
@@ -32,14 +33,18 @@ def marker_of(revision: WebhookRevision, marker: Match, places: Sequence[int] = 
     Args:        places: for each partition of the lane, what must be finished before the marker is sent; empty: what stands before it.
     Guarantees:  the same for the same webhook, whatever its later revisions: a repeat has the same body.
     """
-    names = sorted({name for trigger in revision.spec.triggers_all for name in trigger.collections})
-    collections = ["*"] if "*" in names else names
-    fields = msgspec.json.encode({"collections": collections})
+    fields = msgspec.json.encode({"collections": collections_of(revision.spec)})
     change = Change(
         COLLECTION, marker.value, revision.created_us, 0, None, fields, Origin(0, 0, 0), revision.created_us,
         metadata=msgspec.json.encode(list(places)) if places else None,
     )  # fmt: skip
     return Delivery(revision.uid, revision.revision, marker, change)
+
+
+def collections_of(spec: WebhookSpec) -> list[str]:
+    """What a marker is about: each collection that any of the triggers names; ``*`` is all of them."""
+    names = sorted({name for trigger in spec.triggers_all for name in trigger.collections})
+    return ["*"] if "*" in names else names
 
 
 def is_marker(delivery: Delivery) -> bool:

@@ -18,6 +18,7 @@ from schemas.changes import Change, PassedMark
 from schemas.codec import SINGLE_OBJECT, WIRE_FORMAT, Schema, SchemaById, decode, encode
 from schemas.deliveries import Delivery, Match
 from schemas.errors import BadRecord, Reason
+from schemas.gaps import GAP, Gap, decode_gap
 from schemas.mutations import Mark, Mutation, from_fields, removal
 from schemas.notices import Notice, NoticeKind
 from schemas.parked import Down, Parked
@@ -43,7 +44,7 @@ DOWN = Schema("down")
 NOTICE = Schema("notice")
 ALL = (
     MUTATION, MARK, END_MARK, PASSED_MARK, PASSED_END_MARK, CHANGE, DELIVERY, ATTEMPT, REVISION, SINCE, STATUS, INSTALLATION, RESEND,
-    REPLAY, PARKED, DOWN, NOTICE, backfills.PROGRESS, backfills.END, backfills.READY,
+    REPLAY, PARKED, DOWN, NOTICE, backfills.PROGRESS, backfills.END, backfills.READY, GAP,
 )  # fmt: skip
 
 E = TypeVar("E", bound=StrEnum)
@@ -395,7 +396,7 @@ def encode_installation(installation: Installation) -> bytes:
     )
 
 
-Registered = WebhookRevision | WebhookSince | WebhookStatus | Replay | Installation | BackfillProgress | BackfillEnd | BackfillReady
+Registered = WebhookRevision | WebhookSince | WebhookStatus | Replay | Installation | BackfillProgress | BackfillEnd | BackfillReady | Gap
 """What stands in ``webhooks``."""
 
 
@@ -405,6 +406,8 @@ def decode_webhooks(value: bytes) -> Registered:
         return backfill
     if REPLAY.wrote(value):
         return decode_replay(value)
+    if GAP.wrote(value):
+        return decode_gap(value)
     if SINCE.wrote(value):
         since = decode(SINCE, value)
         return WebhookSince(since["name"], since["revision"], Origin(since["epoch"], since["partition"], since["offset"]))

@@ -12,6 +12,8 @@ import msgspec
 
 from schemas.backfills import KEY_PART as BACKFILL_KEY_PART
 from schemas.backfills import Backfill, BackfillEnd, BackfillProgress, BackfillReady
+from schemas.gaps import KEY_PART as GAP_KEY_PART
+from schemas.gaps import Gap
 from schemas.positions import Origin
 from schemas.records import decode_webhooks
 from schemas.replays import KEY_PART, Replay
@@ -45,6 +47,7 @@ class Registry:
         self._statuses: dict[str, WebhookStatus] = {}
         self._replays: dict[str, dict[str, Replay]] = {}
         self._backfills: dict[str, dict[str, BackfillProgress | BackfillEnd | BackfillReady]] = {}
+        self._gaps: dict[str, dict[str, Gap]] = {}
 
     def apply(self, key: bytes, value: bytes | None) -> str | None:
         """
@@ -72,6 +75,8 @@ class Registry:
             self._replays.setdefault(name, {})[record.id] = record
         elif isinstance(record, BackfillProgress | BackfillEnd | BackfillReady):
             self._backfills.setdefault(name, {})[record.key] = record
+        elif isinstance(record, Gap):
+            self._gaps.setdefault(name, {})[record.key] = record
         return name
 
     def _forget(self, name: str, part: str) -> None:
@@ -81,6 +86,8 @@ class Registry:
             self._replays.get(name, {}).pop(part.removeprefix(KEY_PART), None)
         elif part.startswith(BACKFILL_KEY_PART):
             self._backfills.get(name, {}).pop(f"{name}/{part}", None)
+        elif part.startswith(GAP_KEY_PART):
+            self._gaps.get(name, {}).pop(f"{name}/{part}", None)
         elif "/" not in part:
             self._revisions.get(name, {}).pop(int(part), None)
             self._since.get(name, {}).pop(int(part), None)
@@ -124,9 +131,14 @@ class Registry:
             next((one for one in found if isinstance(one, BackfillReady)), None),
         )
 
-    def backfill_keys(self, name: str) -> list[str]:
-        """The keys of all that is on record of backfills of webhooks of this name."""
-        return [*self._backfills.get(name, {})]
+    def gaps(self, webhook: WebhookRevision) -> list[Gap]:
+        """What was missing in the lane of a webhook as it was made, in the order in which it was found."""
+        found = self._gaps.get(webhook.name, {}).values()
+        return sorted((one for one in found if one.uid == webhook.uid), key=lambda one: one.snapshot)
+
+    def keys_beside(self, name: str) -> list[str]:
+        """The keys of all that is on record of backfills and gaps of webhooks of this name."""
+        return [*self._backfills.get(name, {}), *self._gaps.get(name, {})]
 
     def replay(self, id_: str) -> Replay | None:
         """One replay, also of a webhook that is gone."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.deliveries import ALIASES, MARKERS
+from schemas.deliveries import ALIASES, MARKERS_ASKED_FOR
 from schemas.durations import seconds
 from schemas.errors import FieldError, Invalid
 from schemas.keys import check_collection, id_text
@@ -211,8 +211,8 @@ def _id(value: Any) -> str | dict[str, Any]:
 def _event(value: Any) -> str:
     if value == "initial":
         raise ValueError("is 'initial', which comes with start and is not asked for here")
-    if value not in EVENTS and value not in ALIASES and value not in MARKERS:
-        raise ValueError(f"is {shown(value)}, must be {one_of((*EVENTS, *ALIASES, *MARKERS))}")
+    if value not in EVENTS and value not in ALIASES and value not in MARKERS_ASKED_FOR:
+        raise ValueError(f"is {shown(value)}, must be {one_of((*EVENTS, *ALIASES, *MARKERS_ASKED_FOR))}")
     return str(value)
 
 

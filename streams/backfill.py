@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from schemas.changes import Change
-from schemas.deliveries import Delivery, Match
+from schemas.deliveries import SNAPSHOT, Delivery, Match
 from schemas.positions import Origin
 from schemas.starts import first_txn
 from schemas.topics import DAY_MS
@@ -20,7 +20,6 @@ from schemas.webhooks import WebhookRevision
 from streams.matching import ANY, Standing, event_of
 from streams.standing.documents import Documents
 
-SNAPSHOT = 1
 WINDOW_US = 7 * DAY_MS * 1_000
 """For so long ``changes`` keeps every change, and after that the latest of each document: see schemas/topics.py."""
 

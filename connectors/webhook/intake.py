@@ -1,5 +1,6 @@
 """
-Records into a lane's window, and the consumer stopped while there is no room: what came before it has stopped waits here, in order.
+Records into a lane's window, and the consumer stopped while there is no room, or while something is missing before what it reads: what came
+before it has stopped waits here, in order.
 
 Shell; runs in the event loop. Called by work.py.
 """
@@ -12,6 +13,7 @@ from collections.abc import Callable
 
 from prometheus_client import Counter
 
+from connectors.webhook.gaps import Gaps
 from connectors.webhook.lanes import Held, Lane
 from connectors.webhook.offsets import Entry, Seen
 from connectors.webhook.ownership import KnownLane, LaneRecord, Place
@@ -51,6 +53,7 @@ class Intake:
         self._known, self._lane = known, lane
         self._reading, self._held_bytes, self._duplicates, self._count = reading, held_bytes, duplicates, count
         self._due, self._bury = due, bury
+        self.gaps = Gaps(lane, due=due, replay_at=known.replay_at)
         self._waiting: dict[int, deque[LaneRecord]] = {partition: deque() for _, partition in known.places}
         self._stopped: set[int] = set()
         self.is_open = False  # until it is known what was parked before, nothing is taken
@@ -73,13 +76,16 @@ class Intake:
     def read(self, record: LaneRecord) -> None:
         """The next record of its partition."""
         waiting = self._waiting[record.partition]
-        if not waiting and not self._full(record.partition):
+        if not waiting and self._fits(record):
             self._take(record)
             return
         waiting.append(record)
-        if record.partition not in self._stopped:
-            self._stopped.add(record.partition)
-            self._reading.pause([(record.topic, record.partition)])
+        self._stop(record.partition)
+
+    def _stop(self, partition: int) -> None:
+        if partition not in self._stopped:
+            self._stopped.add(partition)
+            self._reading.pause([(self._known.topic, partition)])
 
     def refill(self) -> bool:
         """
@@ -90,14 +96,28 @@ class Intake:
         crowded_out = False
         for partition in list(self._stopped):
             waiting = self._waiting[partition]
-            while waiting and not self._full(partition):
+            while waiting and self._fits(waiting[0]):
                 self._take(waiting.popleft())
             if waiting:
-                crowded_out |= self.is_open and not self._lane.full(partition)
-            elif self._lane.thin(partition):
+                crowded_out |= self.is_open and not self._lane.full(partition) and not self.gaps.stops(partition)
+            elif self._lane.thin(partition) and not self.gaps.stops(partition):
                 self._stopped.discard(partition)
                 self._reading.resume([(self._known.topic, partition)])
         return crowded_out
+
+    def begins_at(self, partition: int, log_start: int) -> None:
+        """The log holds nothing before this offset, and nothing behind it either that would come and show what is missing."""
+        if self.is_open and log_start > self.read_to(partition) and self.gaps.find(partition, log_start):
+            self._stop(partition)
+
+    def _fits(self, record: LaneRecord) -> bool:
+        """Whether it may be taken in: there is room, and nothing is missing before it."""
+        partition = record.partition
+        if self._full(partition) or self.gaps.stops(partition):
+            return False
+        if record.offset <= self._lane.partitions[partition].position:
+            return True
+        return not self.gaps.find(partition, record.offset, lambda: _txn_of(record))
 
     def _full(self, partition: int) -> bool:
         own = self._lane.bytes
@@ -123,6 +143,7 @@ class Intake:
     def _hold(self, held: Held) -> None:
         if self._lane.take(held) is Seen.DUPLICATE:
             self._duplicates.inc()
+        self.gaps.passed(held.partition, held.delivery.change.txn_id)
         self._count()
 
     def _pass_over(self, record: LaneRecord, delivery: Delivery) -> None:
@@ -131,6 +152,13 @@ class Intake:
         entry = self._lane.set_aside(record.partition, record.offset)
         if entry is not None:
             self._lane.settled(record.partition, entry)
+
+
+def _txn_of(record: LaneRecord) -> int | None:
+    try:
+        return _delivery(record).change.txn_id
+    except BadRecord:
+        return None  # it is dead-lettered when its turn comes
 
 
 def _delivery(record: LaneRecord) -> Delivery:

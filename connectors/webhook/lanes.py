@@ -140,7 +140,7 @@ class Lane:
 
     def _hold(self, held: Held) -> None:
         self._count_in(held)
-        if held.delivery.match is Match.READY:
+        if held.delivery.match in (Match.READY, Match.REQUERY_REQUIRED):
             self._closing.append(held)
             return
         if held.delivery.match is Match.INITIALIZING:
@@ -157,6 +157,15 @@ class Lane:
             self._queue(held)
         else:
             before.next = held
+
+    def done_ahead(self, partition: int) -> set[int]:
+        """What need not be read any more of what was not read since the last restart: finished, or parked."""
+        return {*self.partitions[partition].finished_ahead, *self.parking.on_record_in(partition)}
+
+    def skip_to(self, partition: int, position: int) -> None:
+        """What was not read of the partition before this offset is not in the log any more, and nobody waits for it."""
+        self.partitions[partition].skip_to(position)
+        self.parking.read_to(partition, position - 1)
 
     def set_aside(self, partition: int, offset: int) -> Entry | None:
         """Take in a record that is no delivery of this webhook; the commit stops there until it is settled. None: it was, before."""

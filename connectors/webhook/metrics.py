@@ -44,6 +44,7 @@ class SinkMetrics:
         self.state = Gauge("livehook_lane_state", "1 for the present state", ["webhook", "state"], registry=registry)
         self.dead_letters = Counter("livehook_dead_letters", "Records written to the dead letters", ["reason"], registry=registry)
         self.duplicates = Counter("livehook_duplicates_dropped", "Records recognised as repeats", ["stage"], registry=registry)
+        self.gaps = Counter("livehook_gaps", "Ranges of a lane that were gone before they were sent", ["webhook"], registry=registry)
         self.rebalances = Counter(
             "livehook_rebalances", "Times that the group's partitions were given out anew", ["role"], registry=registry
         )
@@ -73,6 +74,10 @@ class LaneMetrics:
     def delivered(self, end_to_end_s: float) -> None:
         """A delivery has arrived."""
         self._end_to_end_seconds.observe(max(end_to_end_s, 0.0))
+
+    def gap(self) -> None:
+        """Something was gone before it was sent."""
+        self._metrics.gaps.labels(self._webhook).inc()
 
     def shows(self, state: LaneState, *, lag: int, in_flight: int, parked: int) -> None:
         """How the lane is now."""

@@ -14,6 +14,7 @@ import zlib
 from base64 import b64decode, b64encode
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from enum import Enum, auto
 
 import msgspec
@@ -135,6 +136,17 @@ class Offsets:
             return Seen.FINISHED
         self._append(entry)
         return Seen.NEW
+
+    @property
+    def finished_ahead(self) -> AbstractSet[int]:
+        """Offsets not below the position that were finished before the last restart."""
+        return self._finished
+
+    def skip_to(self, position: int) -> None:
+        """What stands before this offset and was not read is not there any more, and nothing of it is missed."""
+        if position > self.position:
+            self.position = position
+            self.version += 1
 
     def finish(self, entry: Entry) -> None:
         """The delivery needs nothing more: delivered, or in the dead letters."""

@@ -14,12 +14,12 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from connectors.kafka.admin import offsets
+from connectors.kafka.admin import Offsets, offsets, topic_ids
 from connectors.kafka.config import KafkaConfig
 from connectors.kafka.errors import KafkaUnavailable
 from connectors.kafka.places import RecordReader
 from connectors.kafka.reading import read_partition
-from connectors.webhook.ownership import LaneRecord
+from connectors.webhook.ownership import LaneRecord, Place
 from schemas.errors import BadRecord
 from schemas.keys import partition_of
 from schemas.parked import Down, Parked, webhook_of
@@ -82,11 +82,18 @@ class KafkaRecords:
 
         Raises:  KafkaRefused.
         """
+        return await self._patiently("what is parked", lambda: read_troubles(self._config, self._topic, webhooks))
+
+    async def logs(self, places: Collection[Place]) -> dict[Place, Offsets]:
+        """Where these begin and end; those that are not there are left out. Waits and raises as :meth:`troubles`."""
+        return await self._patiently("where the lanes begin", lambda: read_logs(self._config, places))
+
+    async def _patiently(self, what: str, act: Callable[[], T]) -> T:
         while True:
             try:
-                return await self._in_thread(lambda: read_troubles(self._config, self._topic, webhooks))
+                return await self._in_thread(act)
             except KafkaUnavailable as error:
-                logger.warning("waiting for Kafka: what is parked is not known yet: %s", error)
+                logger.warning("waiting for Kafka: %s is not known yet: %s", what, error)
                 await asyncio.sleep(AGAIN_S)
 
     async def close(self) -> None:
@@ -116,6 +123,16 @@ def read_troubles(config: KafkaConfig, topic: TopicSpec, webhooks: Collection[st
             for message in batch:
                 _fold(found, message.key() or b"", message.value())
     return {webhook: _troubles(records.values()) for webhook, records in found.items()}
+
+
+def read_logs(config: KafkaConfig, places: Collection[Place]) -> dict[Place, Offsets]:
+    """
+    Where partitions begin and end; those of topics that are not there are left out.
+
+    Raises:  KafkaUnavailable, KafkaRefused.
+    """
+    there = topic_ids(config, {topic for topic, _ in places}, timeout_s=READ_S_MAX)
+    return offsets(config, [place for place in places if place[0] in there], timeout_s=READ_S_MAX)
 
 
 def _fold(found: dict[str, dict[bytes, Parked | Down]], key: bytes, value: bytes | None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from connectors.kafka.errors import KafkaRefused, KafkaUnavailable
 from connectors.webhook.lanes import AHEAD, Held, Lane
@@ -32,10 +32,15 @@ AGAIN_S = 1.0
 
 
 class Parker:
-    """Of one lane."""
+    """
+    Of one lane.
 
-    def __init__(self, known: KnownLane, lane: Lane, shared: Shared, reports: Reports) -> None:
+    Args:  marker: what stands at a place of the lane and in no log; see gaps.py.
+    """
+
+    def __init__(self, known: KnownLane, lane: Lane, shared: Shared, reports: Reports, marker: Callable[[int, int], Held | None]) -> None:
         self._known, self._lane, self._shared, self._reports = known, lane, shared, reports
+        self._marker = marker
         self._partition = partition_of_webhook(known.webhook, shared.parked_topic)
         self._down: list[Record] = []
         self._is_writing = False
@@ -114,7 +119,7 @@ class Parker:
         for place in document.places.ahead(AHEAD):
             partition, offset = where(place)
             record = found[partition].records.get(offset)
-            held = None if record is None else self._held(document, record)
+            held = self._marker(partition, offset) if record is None else self._held(document, record)
             if held is not None:
                 bodies.append(held)
                 continue

@@ -13,7 +13,7 @@ import itertools
 from array import array
 from bisect import bisect_left
 from collections import defaultdict, deque
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 
 import msgspec
@@ -231,6 +231,10 @@ class Parking:
         """Whether the next one to be read was parked in an earlier life, and only the commit does not say so yet."""
         waiting = self._on_record.get(partition)
         return waiting is not None and waiting[0][0] == offset
+
+    def on_record_in(self, partition: int) -> Iterator[int]:
+        """The offsets of a partition that were parked in an earlier life, and were not read since."""
+        return (offset for offset, _ in self._on_record.get(partition, ()))
 
     def read_to(self, partition: int, offset: int) -> None:
         """The lane was read so far, that offset included."""

@@ -7,6 +7,8 @@ Called by work.py.
 
 from __future__ import annotations
 
+import logging
+
 from connectors.webhook.attempts import DETAIL_CHARS_MAX, attempt_of, attempt_record, dead_letter
 from connectors.webhook.calls import Failure, Request, Response
 from connectors.webhook.lanes import Held
@@ -14,9 +16,12 @@ from connectors.webhook.ownership import KnownLane
 from connectors.webhook.retry import OUTCOMES, DeadLetter, Decision, Delivered, error_of
 from connectors.webhook.shared import Shared
 from connectors.webhook.view import Seen
+from schemas.gaps import Gap
 from schemas.notices import Notice, NoticeKind
 from schemas.records import encode_notice
 from schemas.topics import Record
+
+logger = logging.getLogger(__name__)
 
 
 class Reports:
@@ -54,6 +59,12 @@ class Reports:
         self._shared.metrics.dead_letters.labels(dead.reason.value).inc()
         document = None if key is None else key.decode(errors="replace")
         self.notice(NoticeKind.DEAD, dead.detail, document=document, place=self.place(partition, offset))
+
+    def missing(self, gap: Gap) -> None:
+        """Deliveries were gone before they were sent."""
+        self.metrics.gap()
+        place = f"{self._known.topic}/{gap.partition}"
+        logger.error("%s: deliveries from offset %d to %d were removed before they were sent", place, gap.begin, gap.place)
 
     def parked(self, held: Held) -> None:
         """A delivery waits long, and its document with it."""

@@ -20,6 +20,7 @@ from connectors.webhook.parked import Troubles
 from connectors.webhook.shared import Shared
 from connectors.webhook.view import item_of, lag_of
 from connectors.webhook.work import LaneWork
+from schemas.gaps import Gap
 from schemas.notices import NoticeKind
 from schemas.parked import Parked
 from schemas.records import encode_status
@@ -28,6 +29,9 @@ from schemas.topics import Record
 from schemas.webhooks import State, WebhookStatus
 
 logger = logging.getLogger(__name__)
+
+COMMIT_AGAIN_S = 6 * 3_600.0
+"""Kafka forgets a commit after a week (``offsets.retention.minutes``), of an idle lane too: what was sent would seem to be missing."""
 
 
 class LaneRunner:
@@ -44,6 +48,8 @@ class LaneRunner:
         self._work = LaneWork(taken.lane, self._lane, shared, self._disable)
         self._acknowledged = dict.fromkeys(taken.starts, 0)  # the version of the offsets that is committed
         self._committing: dict[int, Commit] = {}
+        # Not for all lanes of a process at the same time, and not only in processes that live long.
+        self._commit_again = dict.fromkeys(taken.starts, shared.now() + COMMIT_AGAIN_S * shared.rng.random())
         self._ends: dict[int, int] = {}
         self._is_parked_full = False
         self.backfilled_to: Sequence[int] | None = ()
@@ -66,8 +72,9 @@ class LaneRunner:
             offsets.commit < to[partition] for partition, offsets in self._lane.partitions.items() if partition < len(to)
         )
 
-    def restore(self, troubles: Troubles) -> None:
-        """What was parked before this process took the lane, and whether its endpoint was down; now it can begin."""
+    def restore(self, troubles: Troubles, gaps: Sequence[Gap] = ()) -> None:
+        """What was parked before this process took the lane, what was missing, and whether its endpoint was down; now it can begin."""
+        self._work.gaps.know(gaps)
         self._lane.restore(self._again(record) for record in troubles.parked)
         down = troubles.down
         if down is not None and down.webhook_uid == self.taken.lane.uid:
@@ -120,12 +127,12 @@ class LaneRunner:
     # Commits, and the end.
 
     def commits(self) -> list[Commit]:
-        """What has changed since the last acknowledged commit."""
-        lane = self.taken.lane
+        """What has changed since the last acknowledged commit, and what has not changed for long."""
+        lane, now = self.taken.lane, self._shared.now()
         fresh = [
             Commit(lane.topic, partition, offsets.commit, offsets.metadata(lane.uid), offsets.version)
             for partition, offsets in self._lane.partitions.items()
-            if offsets.version != self._acknowledged[partition]
+            if offsets.version != self._acknowledged[partition] or now >= self._commit_again[partition]
         ]
         self._committing |= {commit.partition: commit for commit in fresh}
         return fresh
@@ -134,6 +141,7 @@ class LaneRunner:
         """It is acknowledged; one that is not our newest does not count, it may be of an earlier life of this lane."""
         if self._committing.get(commit.partition) is commit:
             self._acknowledged[commit.partition] = commit.version
+            self._commit_again[commit.partition] = self._shared.now() + COMMIT_AGAIN_S
 
     async def drain(self, timeout_s: float) -> list[Commit]:
         """Start nothing more; finish what is under way within the time, abandon the rest; then say what to commit."""
@@ -162,6 +170,11 @@ class LaneRunner:
     def stopped_places(self) -> list[Place]:
         """The partitions that are not read for now: the consumer does not know their end."""
         return self._work.intake.stopped
+
+    def emptied(self, partition: int, log_start: int) -> None:
+        """The log of a partition is empty, and goes on at this offset."""
+        self._work.intake.begins_at(partition, log_start)
+        self.go_on()
 
     def ends_at(self, partition: int, end: int) -> None:
         """The offset after the last record of the partition, as Kafka has it."""

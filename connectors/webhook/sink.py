@@ -20,7 +20,7 @@ from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from connectors.kafka.admin import offsets
+from connectors.kafka.admin import Offsets, offsets
 from connectors.kafka.compacted import CompactedReader
 from connectors.kafka.errors import KafkaRefused, KafkaUnavailable
 from connectors.webhook.config import SinkConfig
@@ -80,6 +80,7 @@ class Sink:
         self._lease = Lease(config.session_timeout_s / 2)
         self._rounds = 0  # of the thread that reads the lanes
         self._records = KafkaRecords(config.kafka, config.topics.parked)
+        self._reader: CompactedReader
         self._slots: Slots
         self._shared: Shared
 
@@ -111,7 +112,7 @@ class Sink:
         Raises:  whatever makes it unsafe to go on: the process must end then; another one, or its next life, goes on from the commits.
         """
         loop = asyncio.get_running_loop()
-        reader = CompactedReader(
+        reader = self._reader = CompactedReader(
             self._config.kafka,
             self._config.topics.webhooks.name,
             lambda key, value, _: _in(loop, self._registered, key, value),
@@ -122,7 +123,7 @@ class Sink:
         regularly = [self._regularly(self._config.commit_s, self._commit), self._regularly(ENDS_EVERY_S, self._ask_ends)]
         try:
             reader.start()
-            if await self._unless_stopped(self._read(reader)):
+            if await self._unless_stopped(self._read(lambda: reader.wait_ready_async(READ_S_MAX))):
                 self._slots.start()
                 await self._stopping.wait()
         finally:
@@ -135,11 +136,11 @@ class Sink:
         if self._failure is not None:
             raise self._failure
 
-    async def _read(self, reader: CompactedReader) -> None:
-        """Until every webhook is known; a Kafka that went away meanwhile is waited for."""
+    async def _read(self, wait: Callable[[], Awaitable[None]]) -> None:
+        """Until what is to be known is known; a Kafka that went away meanwhile is waited for."""
         while True:
             try:
-                return await reader.wait_ready_async(READ_S_MAX)
+                return await wait()
             except KafkaUnavailable as error:
                 logger.warning("waiting for Kafka: %s", error)
 
@@ -228,10 +229,25 @@ class Sink:
     async def _restore(self, runners: Sequence[LaneRunner]) -> None:
         """Tell lanes what was parked before they were ours; those that are not ours any more need not know."""
         found = await self._records.troubles([runner.taken.lane.webhook for runner in runners])
+        logs = await self._records.logs([place for runner in runners for place in runner.taken.lane.places])
+        await self._caught_up()  # with what the owners before us have found missing
         for runner in runners:
             name = runner.taken.lane.webhook
             if self._runners.get(name) is runner:
-                runner.restore(found[name])
+                runner.restore(found[name], self._webhooks.gaps(runner.webhook.current))
+        self._emptied(logs)
+
+    async def _caught_up(self) -> None:
+        """Until all that is in ``webhooks`` now was read."""
+        place = self._config.topics.webhooks.name, 0
+        end = (await self._records.logs([place]))[place].end
+        await self._unless_stopped(self._read(lambda: self._reader.wait_until_async(end, READ_S_MAX)))
+
+    def _emptied(self, logs: Mapping[Place, Offsets]) -> None:
+        """What was removed with nothing left behind it would show only when something new comes."""
+        for (topic, partition), at in logs.items():
+            if at.log_start == at.end and (runner := self._by_topic.get(topic)) is not None:
+                runner.emptied(partition, at.log_start)
 
     def records(self, records: Sequence[LaneRecord]) -> None:
         """Read from lanes."""
@@ -307,6 +323,7 @@ class Sink:
             logger.info("the ends of the lanes are not known: %s", error)
             return
         self._reach({place: at.end for place, at in found.items()})
+        self._emptied(found)
 
     def _regularly(self, every_s: float, act: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         async def forever() -> None:

@@ -29,9 +29,11 @@ from connectors.webhook.shared import Shared
 from schemas.attempts import AttemptError, ErrorCode
 from schemas.durations import seconds
 from schemas.errors import Invalid
+from schemas.gaps import encode_gap, gap_of
 from schemas.notices import NoticeKind
 from schemas.registry import Webhook
-from schemas.webhooks import State
+from schemas.topics import Record
+from schemas.webhooks import State, WebhookRevision
 
 logger = logging.getLogger(__name__)
 
@@ -62,12 +64,15 @@ class LaneWork:
             due=self._first_due,
             bury=lambda record, dead, entry: self._spawn(self._bury(record, dead, entry)),
         )
-        self.parker = Parker(known, lane, shared, self.reports)
+        self.gaps = self.intake.gaps
+        self.parker = Parker(known, lane, shared, self.reports, self.gaps.marker)
         self.tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
         self._counted = 0  # bytes of ours that the process's budget knows of
         self._webhook_state = LaneState.PAUSED
+        self._revision: WebhookRevision | None = None
+        self._is_noting = False
         self._endpoint: Endpoint | None = None
         self._policy = Policy(Schedule((0.0,)), 0.0)
         self._rate: Rate | None = None
@@ -84,6 +89,7 @@ class LaneWork:
 
     def serve(self, webhook: Webhook) -> None:
         """How the webhook is to be served from now on; what is under way ends as it began."""
+        self._revision = webhook.current
         spec = webhook.current.spec
         try:
             self._endpoint = endpoint_of(webhook.current, user_agent=self._shared.user_agent)
@@ -133,6 +139,7 @@ class LaneWork:
         now = self._shared.now()  # once: what comes due between two looks at the clock would be sent by neither, and never
         if self.intake.refill():
             self._shared.blocked[self] = None
+        self._note_gaps()
         if self.state is LaneState.RUNNING:
             for partition in self._lane.partitions:
                 self._lane.relieve(partition, now)
@@ -242,6 +249,31 @@ class LaneWork:
         """Keep the process's budget of bytes up to date."""
         self._shared.held_bytes.used += self._lane.bytes - self._counted
         self._counted = self._lane.bytes
+
+    # What is missing.
+
+    def _note_gaps(self) -> None:
+        """Only what is about to be sent is missed: a lane that is paused may lose more and more meanwhile, and that is one gap."""
+        if self.gaps.is_found and not self._is_noting and self._may_start():
+            self._is_noting = True
+            self._spawn(self._note())
+
+    async def _note(self) -> None:
+        """On record first, so that whoever has the lane next sends the same marker; then into the lane."""
+        try:
+            if (revision := self._revision) is not None and (missing := self.gaps.unrecorded()):
+                noted_us = int(self._shared.now() * 1_000_000)
+                fresh = [gap_of(one, revision, self.gaps.count + number, noted_us) for number, one in enumerate(missing)]
+                topic = self._shared.webhooks_topic
+                await self._shared.producer.send([Record(topic, gap.key.encode(), encode_gap(gap), partition=0) for gap in fresh])
+                for gap in fresh:
+                    self.reports.missing(gap)
+                self.gaps.know(fresh)
+            self.gaps.take()
+        finally:
+            self._is_noting = False
+        self._count()
+        self.go_on()
 
     # Parked documents.
 

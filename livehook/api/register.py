@@ -157,7 +157,7 @@ class Register:
             newest = self._view.registry.newest(name) or current
             await self._publish(revisions.deleted(newest, self._now_us()))
             registry = self._view.registry
-            gone = [key.encode() for key in (*(replay.key for replay in registry.replays(current)), *registry.backfill_keys(name))]
+            gone = [key.encode() for key in (*(replay.key for replay in registry.replays(current)), *registry.keys_beside(name))]
             await self._producer.send([Record(self._topics.webhooks.name, key, None, partition=0) for key in gone])
             await self._admin.delete(self._topics.lane(name).name)
 

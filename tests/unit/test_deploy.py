@@ -31,6 +31,7 @@ METRICS: dict[str, set[str]] = {
     "livehook_lane_parked": {"webhook"},
     "livehook_lane_state": {"webhook", "state"},
     "livehook_dead_letters_total": {"reason"},
+    "livehook_gaps_total": {"webhook"},
     "livehook_stream_lag": {"topic"},
     "livehook_backfill_changes_total": set(),
     "livehook_backfill_left": {"webhook"},

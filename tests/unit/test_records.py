@@ -12,6 +12,7 @@ from schemas.backfills import BackfillEnd, BackfillProgress, BackfillReady, enco
 from schemas.changes import Change, PassedMark
 from schemas.deliveries import Delivery, Match
 from schemas.errors import BadRecord, Reason
+from schemas.gaps import Gap, encode_gap
 from schemas.mutations import Mark, Method, Mutation
 from schemas.notices import Notice, NoticeKind
 from schemas.parked import Down, Parked
@@ -73,6 +74,11 @@ EXAMPLES: dict[str, tuple[Any, Any, Any]] = {
     "backfill_progress": (encode_backfill, records.decode_webhooks, BackfillProgress("adults", "uid", 3, 2**40)),
     "backfill_end": (encode_backfill, records.decode_webhooks, BackfillEnd("adults", "uid", Origin(1, 3, 2**40))),
     "backfill_ready": (encode_backfill, records.decode_webhooks, BackfillReady("adults", "uid", (3, 2**40))),
+    "gap": (
+        encode_gap,
+        records.decode_webhooks,
+        Gap("adults", "uid", 4, 3, 5, 2**40, 2, is_followed=True, collections=("people", "pets"), noted_us=7, before_txn=2**50),
+    ),
     "installation": (records.encode_installation, records.decode_webhooks, Installation(1, "a", "b")),
     "notice": (records.encode_notice, records.decode_activity, NOTICE),
     "parked": (records.encode_parked, records.decode_parked, Parked("uid", 3, 2**40, b"people/\xff", 4, 1_790_000_000_000_000)),

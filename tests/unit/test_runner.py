@@ -25,6 +25,7 @@ from connectors.webhook.shared import Shared
 from schemas.attempts import ErrorCode
 from schemas.changes import Change
 from schemas.deliveries import Delivery, Match
+from schemas.gaps import Gap
 from schemas.notices import Notice, NoticeKind
 from schemas.parked import Down, Parked
 from schemas.positions import Origin
@@ -181,6 +182,78 @@ async def test_no_more_calls_than_asked_for(world):
     runner.update(webhook(delivery=DeliverySettings(concurrency=4)))
     await world.settle()
     assert 4 == len(world.open)
+
+
+async def test_what_is_missing_is_put_on_record_and_then_told(world):
+    """Before what is behind it, which waits for the marker; and the commit passes the range."""
+    runner = world.runner()
+    world.writing.clear()
+    await read(runner, record(0, "a"), record(5, "b"))
+    await world.settle()
+    assert [("a", "1")] == world.asked()
+    await world.answer(200)
+    world.writing.set()
+    await world.settle()
+    assert [(1, 5, 2)] == [(gap.begin, gap.until, gap.snapshot) for gap in gaps_written(world)]
+    assert ["create", "requeryRequired"] == matches(world)
+    await world.answer(200)
+    assert ["create", "requeryRequired", "create"] == matches(world)
+    await world.answer(200)
+    assert [6] == [commit.offset for commit in runner.commits()]
+    assert [] == world.stopped
+
+
+async def test_a_paused_lane_misses_nothing_until_it_goes_on(world):
+    """It may lose more before that, and all of it is one gap."""
+    paused = webhook(state=State.PAUSED)
+    runner = LaneRunner(Taken(KnownLane("one", "uid", TOPIC, 1), {0: Start(3)}), paused, world.shared)
+    runner.restore(NO_TROUBLES)
+    runner.emptied(0, 9)
+    await world.settle()
+    assert [] == world.written
+    runner.update(webhook(edit=2))
+    await world.settle()
+    assert [(3, 9)] == [(gap.begin, gap.until) for gap in gaps_written(world)]
+    assert ["requeryRequired"] == matches(world)
+
+
+async def test_a_marker_that_the_receiver_refuses_is_parked_and_sent_again(world):
+    """What follows does not wait for it any longer."""
+    runner = world.runner(retry=Retry(("0s", "1h"), 0.0))
+    await read(runner, record(4, "b"))
+    await world.settle()
+    await world.answer(500)
+    await world.settle()
+    assert ["requeryRequired", "create"] == matches(world)
+    await world.answer(200)
+    assert [5] == [commit.offset for commit in runner.commits()]
+    world.now += 3_601
+    runner.go_on()
+    await world.settle()
+    assert ["requeryRequired", "create", "requeryRequired"] == matches(world)
+    first, _, again = (dict(call.headers) for call in world.calls)
+    assert (first["webhook-id"], "2") == (again["webhook-id"], again["livehook-attempt"])
+
+
+async def test_a_commit_is_renewed_before_kafka_forgets_it(world):
+    """A lane without traffic would begin anew, and what it has sent would be missing."""
+    runner = world.runner()
+    assert [] == runner.commits()
+    world.now += 6 * 3_600
+    [commit] = runner.commits()
+    runner.committed(commit)
+    assert [] == runner.commits()
+    world.now += 6 * 3_600
+    assert [commit.offset] == [one.offset for one in runner.commits()]
+
+
+def gaps_written(world: World) -> list[Gap]:
+    found = [decode_webhooks(one.value or b"") for one in world.written if one.topic == "webhooks"]
+    return [one for one in found if isinstance(one, Gap)]
+
+
+def matches(world: World) -> list[str]:
+    return [dict(call.headers)["livehook-match"] for call in world.calls]
 
 
 async def test_without_a_lease_nothing_starts(world):
