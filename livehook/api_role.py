@@ -35,6 +35,7 @@ from livehook.api.register import Register
 from livehook.api.replay_records import ReplayRecords
 from livehook.api.replaying import Replaying
 from livehook.api.resend import Resends
+from livehook.api.snapshots import Snapshots
 from livehook.checks import check_identity, check_query, target_check
 from livehook.process import Fail
 from livehook.roles import READ_S_MAX, own_ports, prepare
@@ -112,6 +113,7 @@ class ApiRole:
         self._recent = new_recent()
         self._projector = new_projector(settings, self._topics, self._activity, self._recent, now_us=now_us, fail=fail)
         self._replaying = self._make_replaying()
+        self._snapshots = Snapshots(self._register, self._fold)
         self._app = create_app(self._services(address))
 
     @property
@@ -128,10 +130,12 @@ class ApiRole:
         self._ping.start()
         self._projector.start()
         self._replaying.start()
+        self._snapshots.start()
 
     async def stop(self) -> None:
         """End; requests under way are finished by the server."""
         self._ping.stop()
+        await self._snapshots.stop()
         await self._replaying.stop()
         await asyncio.to_thread(self._projector.stop)
         await self._producer.stop(STOP_S_MAX)

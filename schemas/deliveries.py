@@ -81,7 +81,8 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
             said = (self.change.new or b"").decode()
             return _id_of(f"{self.webhook_uid}/{self.change.id}/{self.change.txn_id}/{said}")
         if self.match in MARKERS:
-            return _id_of(f"{self.webhook_uid}/{self.match.value}")
+            number = f"/{self.snapshot}" if self.snapshot else ""
+            return _id_of(f"{self.webhook_uid}/{self.match.value}{number}")
         return webhook_id(self.webhook_uid, self.revision, self.snapshot, self.change.origin)
 
 

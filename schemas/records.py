@@ -350,6 +350,7 @@ def encode_revision(revision: WebhookRevision) -> bytes:
             "updatedUs": revision.updated_us,
             "since": None if since is None else [msgspec.structs.asdict(origin) for origin in since],
             "deleted": revision.deleted,
+            "snapshot": revision.snapshot,
         },
     )
 
@@ -432,6 +433,7 @@ def decode_webhooks(value: bytes) -> Registered:
         record["updatedUs"],
         None if since is None else [Origin(origin["epoch"], origin["partition"], origin["offset"]) for origin in since],
         record["deleted"],
+        record["snapshot"],
     )
 
 

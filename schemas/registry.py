@@ -96,6 +96,11 @@ class Registry:
         """Where a revision is known to begin; before its marks are acknowledged only some partitions may be known."""
         return self._since.get(revision.name, {}).get(revision.revision, []) if revision.since is None else revision.since
 
+    def passed(self, revision: WebhookRevision) -> set[int]:
+        """The partitions in which the matching agent has put on record that it has come to where a revision begins."""
+        found = self._since.get(revision.name, {}).get(revision.revision, [])
+        return {origin.partition for origin in found if revision.since is None or origin in revision.since}
+
     def revisions(self, name: str) -> list[WebhookRevision]:
         """Every revision on record, deleted ones included, oldest first."""
         return [revision for _, revision in sorted(self._revisions.get(name, {}).items())]
@@ -123,8 +128,8 @@ class Registry:
         return sorted((one for one in found if one.uid == webhook.uid), key=lambda one: one.number)
 
     def backfill(self, webhook: WebhookRevision) -> Backfill:
-        """What is on record of the backfill of a webhook as it was made."""
-        found = [one for one in self._backfills.get(webhook.name, {}).values() if one.uid == webhook.uid]
+        """What is on record of the newest backfill of a revision."""
+        found = [one for one in self._backfills.get(webhook.name, {}).values() if one.uid == webhook.backfill]
         return Backfill(
             {one.partition: one.offset for one in found if isinstance(one, BackfillProgress)},
             {one.origin.partition: one.origin for one in found if isinstance(one, BackfillEnd)},
@@ -135,6 +140,10 @@ class Registry:
         """What was missing in the lane of a webhook as it was made, in the order in which it was found."""
         found = self._gaps.get(webhook.name, {}).values()
         return sorted((one for one in found if one.uid == webhook.uid), key=lambda one: one.snapshot)
+
+    def names_with_gaps(self) -> list[str]:
+        """The webhooks of whose lanes something is on record as missing."""
+        return [name for name, found in self._gaps.items() if found]
 
     def keys_beside(self, name: str) -> list[str]:
         """The keys of all that is on record of backfills and gaps of webhooks of this name."""

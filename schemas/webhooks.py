@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from schemas.positions import Origin
+from schemas.starts import NOW
 
 SELECTING = ("collections", "query", "args", "ids", "events", "triggers")
 EVENTS = ("create", "enter", "update", "leave", "remove")
@@ -129,6 +130,7 @@ class WebhookRevision(msgspec.Struct, frozen=True):
     since:    the origin of its mark in each partition of ``mutations``, in order of partitions: from there on it holds.
               None until the marks are acknowledged; meanwhile a :class:`WebhookSince` says it for each partition whose mark was passed.
     deleted:  the webhook ends here.
+    snapshot: the number of the newest snapshot after a gap: the revision that is the first to have it begins with the present documents.
     """
 
     uid: str
@@ -141,6 +143,14 @@ class WebhookRevision(msgspec.Struct, frozen=True):
     updated_us: int
     since: list[Origin] | None = None
     deleted: bool = False
+    snapshot: int = 0
+
+    @property
+    def backfill(self) -> str | None:
+        """Under what its backfill stands on record, that of its start or that of its snapshot; None: it has none."""
+        if self.snapshot:
+            return f"{self.uid}.{self.snapshot}"
+        return None if self.spec.start == NOW else self.uid
 
     @property
     def key(self) -> str:

@@ -6,12 +6,12 @@ Pure. Called by the backfills (backfilling.py) and the simulation. Source: docs/
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import msgspec
 
-from schemas.changes import Change
+from schemas.changes import Change, PassedMark
 from schemas.deliveries import SNAPSHOT, Delivery, Match
 from schemas.positions import Origin
 from schemas.starts import first_txn
@@ -27,21 +27,37 @@ WINDOW_US = 7 * DAY_MS * 1_000
 @dataclass(frozen=True, slots=True)
 class Plan:
     """
-    The backfill of one webhook.
+    The backfill of one webhook, of its start or after a gap.
 
-    revisions:  of the webhook, oldest first. The first one also serves all that was before it.
+    id:         see :attr:`WebhookRevision.backfill`.
+    revisions:  those that have this backfill, oldest first. The first one also serves all that was before it.
     first_txn:  changes before this number are before the start.
     snapshot_before_us:  what the broker took before this time may be compacted: of that the documents are sent, not their history.
     progress:   by partition of ``changes`` the offset below which nothing is left to do.
+    snapshot:   the number of the snapshot.
+    snapshot_before: after a gap, all from before these origins, by partition, belongs to it.
     """
 
     name: str
-    uid: str
+    id: str
     lane: str
     revisions: Sequence[Standing]
     first_txn: int
     snapshot_before_us: int
     progress: Mapping[int, int]
+    snapshot: int = SNAPSHOT
+    snapshot_before: Mapping[int, Origin] | None = None
+
+    @property
+    def is_after_gap(self) -> bool:
+        """Whether it is not that of the webhook's start."""
+        return self.snapshot_before is not None
+
+    def is_snapshot(self, change: Change | PassedMark) -> bool:
+        """Whether the documents are sent of it, not the history."""
+        if self.snapshot_before is None:
+            return isinstance(change, Change) and change.appended_us < self.snapshot_before_us
+        return change.origin < self.snapshot_before[change.origin.partition]
 
     @property
     def collections(self) -> frozenset[str] | None:
@@ -57,7 +73,7 @@ class Plan:
 
 def first_of(revisions: Sequence[WebhookRevision]) -> WebhookRevision | None:
     """
-    The revision with which a webhook was made, of all that are on record; None: nobody was told yet that there is one.
+    The revision with which a backfill begins, of all that are on record; None: nobody was told yet that there is one.
 
     One that is not acknowledged was never answered to anybody: whoever came after it is the first.
     """
@@ -68,16 +84,20 @@ def plan_of(revisions: Sequence[WebhookRevision], standings: Sequence[Standing],
     """
     The backfill of a webhook; None when it starts now, or its first revision has not been acknowledged yet.
 
-    Args:  revisions: all on record of the webhook as it was made, oldest first. standings: the same as the index has them.
+    Args:  revisions: all on record that have this backfill, oldest first. standings: the same as the index has them.
     """
     made = first_of(revisions)
     if made is None:
         return None
     first = revisions.index(made)
-    txn_id = first_txn(made.spec.start)
-    if txn_id is None:
+    txn_id = 0 if made.snapshot else first_txn(made.spec.start)
+    if made.backfill is None or txn_id is None:
         return None
-    return Plan(made.name, made.uid, standings[first].lane, standings[first:], txn_id, made.created_us - WINDOW_US, progress)
+    before_us = made.created_us - WINDOW_US
+    plan = Plan(made.name, made.backfill, standings[first].lane, standings[first:], txn_id, before_us, progress)
+    if not made.snapshot:
+        return plan
+    return replace(plan, snapshot=made.snapshot, snapshot_before={origin.partition: origin for origin in made.since or ()})
 
 
 def backfilled(plan: Plan, change: Change, since: Mapping[int, Origin]) -> Delivery | None:
@@ -93,7 +113,7 @@ def backfilled(plan: Plan, change: Change, since: Mapping[int, Origin]) -> Deliv
     standing = _serving(plan, change.origin, since)
     if standing.deleted:
         return None
-    is_snapshot = change.appended_us < plan.snapshot_before_us
+    is_snapshot = plan.is_snapshot(change)
     documents = Documents(change)
     for trigger, query in enumerate(standing.queries):
         event = event_of(query, change, documents)
@@ -101,9 +121,9 @@ def backfilled(plan: Plan, change: Change, since: Mapping[int, Origin]) -> Deliv
             continue
         if is_snapshot and event not in (Match.LEAVE, Match.REMOVE):
             present = msgspec.structs.replace(change, old=None)
-            return Delivery(standing.uid, standing.revision, Match.INITIAL, present, SNAPSHOT, trigger=trigger)
+            return Delivery(standing.uid, standing.revision, Match.INITIAL, present, plan.snapshot, trigger=trigger)
         if event in query.events:
-            return Delivery(standing.uid, standing.revision, event, change, SNAPSHOT if is_snapshot else 0, trigger=trigger)
+            return Delivery(standing.uid, standing.revision, event, change, plan.snapshot if is_snapshot else 0, trigger=trigger)
     return None
 
 
@@ -119,16 +139,16 @@ class Repeats:
     """
     Knows the second copies in a partition of ``changes``: of two owners that overlapped, or written again by one that caught up.
 
-    Not in what may be compacted: there a second copy may be the only one that is left.
+    Not in a snapshot: what may be compacted may have left the second copy only.
     """
 
-    def __init__(self, snapshot_before_us: int) -> None:
-        self._snapshot_before_us = snapshot_before_us
+    def __init__(self, is_snapshot: Callable[[Change], bool]) -> None:
+        self._is_snapshot = is_snapshot
         self._seen: Origin | None = None
 
     def is_repeat(self, change: Change) -> bool:
         """Whether it was read before."""
-        if change.appended_us < self._snapshot_before_us:
+        if self._is_snapshot(change):
             return False
         if self._seen is not None and change.origin <= self._seen:
             return True

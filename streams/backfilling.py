@@ -1,5 +1,6 @@
 """
-Backfills: what webhooks that start in the past get of it, read from ``changes`` and put into their lanes before the live flow.
+Backfills: what webhooks that start in the past get of it, read from ``changes`` and put into their lanes before the live flow; and the
+present documents for those whose lane has lost deliveries.
 
 In each partition of ``changes`` that the worker owns a backfill reads on until it is near the end; then it puts a mark into the same
 partition of ``mutations``. Where that mark comes out in ``changes``, the backfill ends and the matching agent takes over: whoever works on
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 
 from schemas.backfills import BackfillProgress, BackfillReady, encode_backfill
 from schemas.changes import Change, PassedMark
-from schemas.deliveries import Match
+from schemas.deliveries import Delivery, Match
 from schemas.errors import BadRecord, Fatal
 from schemas.markers import is_asked_for, marker_of
 from schemas.mutations import MARK_KEY, Mark
@@ -32,6 +33,7 @@ from streams.marks import catch_up, has_read
 from streams.metrics import StreamsMetrics
 from streams.pace import Pace
 from streams.ports import Log, Producer, Read, Reader
+from streams.snapshots import Newest
 from streams.subscriptions import Subscriptions
 
 logger = logging.getLogger(__name__)
@@ -46,12 +48,14 @@ READ_S = 0.2
 SLICE_S = 0.005
 NEAR = 500
 PROGRESS_S = 2.0
+PRESENT_MAX = 200_000
+"""So many documents of a snapshot are gone through at a time; each takes about 200 bytes."""
 LOOK_S = 0.02
 CLOCKS_US = 3_600_000_000
 """A change may have been written so long before its ``txnId``, by clocks of several machines that disagree."""
 
 Key = tuple[str, int]
-"""The uid of a webhook, and a partition; READY: what is to be done when all of them have ended."""
+"""A backfill, and a partition; READY: what is to be done when all of them have ended."""
 
 
 class Backfills:
@@ -117,32 +121,32 @@ class Backfills:
             return  # whoever ends looks again
         if READY_BY in self._partitions:
             for made in self._subscriptions.unready():
-                if (made.uid, READY) not in self._running:
-                    self._start((made.uid, READY), self._make_ready(made))
+                if (key := (made.backfill or made.uid, READY)) not in self._running:
+                    self._start(key, self._make_ready(made))
         for partition in sorted(self._partitions):
             for name in self._subscriptions.owed(partition):
                 if len(self._running) >= self._running_max:
                     return
                 plan = self._subscriptions.plan(name)
-                if plan is not None and (plan.uid, partition) not in self._over:
+                if plan is not None and (plan.id, partition) not in self._over:
                     self._begin(plan, partition)
 
-    async def ended(self, name: str, uid: str, partition: int) -> None:
+    async def ended(self, name: str, id_: str, partition: int) -> None:
         """
         Until everything from before the backfill's mark is in the lane, or the webhook is gone. It does not wait for its turn.
 
         Raises:  CancelledError: it was given up, as the partition was.
         """
         plan = self._subscriptions.plan(name)
-        if (uid, partition) not in self._over and plan is not None and plan.uid == uid:
+        if (id_, partition) not in self._over and plan is not None and plan.id == id_:
             with self._turn.hurry():
-                if (given_up := self._running.get((uid, partition))) is not None and given_up.cancelling():
+                if (given_up := self._running.get((id_, partition))) is not None and given_up.cancelling():
                     await asyncio.wait([given_up])  # of before a rebalance that has left us the partition
                 await asyncio.shield(self._begin(plan, partition))
-        self._over.discard((uid, partition))
+        self._over.discard((id_, partition))
 
     def _begin(self, plan: Plan, partition: int) -> asyncio.Task[None]:
-        key = plan.uid, partition
+        key = plan.id, partition
         task = self._running.get(key)
         return self._start(key, self._run(plan, partition)) if task is None else task
 
@@ -168,7 +172,7 @@ class Backfills:
             marker = marker_of(made, Match.READY, places)
             record = Record(lane.name, marker.change.key.encode(), encode_delivery(marker), (), 0)
             await self._producer.send([record], gone_ok=True)
-        ready = BackfillReady(made.name, made.uid, tuple(places))
+        ready = BackfillReady(made.name, made.backfill or made.uid, tuple(places))
         await self._producer.send([Record(self._topics.webhooks.name, ready.key.encode(), encode_backfill(ready), (), 0)])
         await catch_up(self._subscriptions, self._log, self._topics.webhooks.name)
 
@@ -178,7 +182,7 @@ class Backfills:
             metrics=self._metrics, turn=self._turn, count=self._count,
         )  # fmt: skip
         if await backfill.run():
-            self._over.add((plan.uid, partition))
+            self._over.add((plan.id, partition))
 
     def _count(self, partition: int, changes: int) -> None:
         self._scanned[partition] = self._scanned.get(partition, 0) + changes
@@ -249,10 +253,10 @@ class _Backfill:
         turn: Turn,
         count: Callable[[int, int], None],
     ) -> None:
-        self._name, self._uid, self._partition = plan.name, plan.uid, partition
+        self._name, self._id, self._partition = plan.name, plan.id, partition
         self._topics, self._producer, self._log, self._subscriptions, self._metrics = topics, producer, log, subscriptions, metrics
         self._turn, self._count = turn, count
-        self._repeats = Repeats(plan.snapshot_before_us)
+        self._repeats = Repeats(plan.is_snapshot)
         self._since: dict[int, Origin] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="backfill")  # a reader is for one thread at a time
         self._first_us = plan.first_txn - CLOCKS_US
@@ -265,6 +269,8 @@ class _Backfill:
     async def run(self) -> bool:
         """Whether the mark was read; else the webhook is gone, or somebody else has ended its backfill here."""
         try:
+            if (plan := self._plan()) is not None and plan.is_after_gap and self._recorded < 0 and not await self._send_present(plan):
+                return False
             reader = await self._in_thread(self._open)
             logger.info("backfill of webhook %s: partition %d from offset %d", self._name, self._partition, reader.position)
             while (plan := self._plan()) is not None:
@@ -283,7 +289,7 @@ class _Backfill:
         if not self._subscriptions.is_owed(self._name, self._partition):
             return None
         plan = self._subscriptions.plan(self._name)
-        return None if plan is None or plan.uid != self._uid else plan
+        return None if plan is None or plan.id != self._id else plan
 
     def _open(self) -> Reader:
         topic, start = self._topics.changes.name, self._recorded
@@ -306,7 +312,7 @@ class _Backfill:
                     continue
                 change = self._decoded(record)
                 if isinstance(change, PassedMark):
-                    if change.ends == self._uid:
+                    if change.ends == self._id:
                         await self._send(plan, deliveries)
                         return True
                     await self._pass(change)
@@ -326,14 +332,79 @@ class _Backfill:
         return False
 
     def _delivery(self, plan: Plan, change: Change, record: Read) -> Record | None:
-        if self._repeats.is_repeat(change):
+        if self._repeats.is_repeat(change) or (plan.is_after_gap and plan.is_snapshot(change)):  # that was sent before
             return None
         delivery = backfilled(plan, change, self._since)
-        if delivery is None:
-            return None
+        return None if delivery is None else self._record(plan, change, delivery, record)
+
+    def _record(self, plan: Plan, change: Change, delivery: Delivery, read: Read) -> Record:
         self._metrics.matched(plan.name, delivery.match)
-        value = encode_delivery(delivery, record.value if delivery.change is change else None)
-        return Record(plan.lane, record.key, value, (), plan.lane_partition)
+        value = encode_delivery(delivery, read.value if delivery.change is change else None)
+        return Record(plan.lane, read.key, value, (), plan.lane_partition)
+
+    # After a gap.
+
+    async def _send_present(self, plan: Plan) -> bool:
+        """
+        Put the newest of each document from before the snapshot's end into the lane. False: the webhook is gone.
+
+        Two readings a round: where it stands, and what it is. What a former owner left behind the end of the snapshot belongs to it too. A
+        crash begins it anew, and comes to the same deliveries: what is before its end has happened.
+        """
+        _, end = await self._in_thread(self._log.offsets, self._topics.changes.name, self._partition)
+        low, begin = 0, end
+        while True:
+            newest = Newest(low, PRESENT_MAX)
+
+            def find(change: Change, read: Read, newest: Newest = newest) -> Record | None:
+                if plan.is_snapshot(change):
+                    newest.take(read.key or b"", change, read.offset, backfilled(plan, change, {}))
+                return None
+
+            def give(change: Change, read: Read, newest: Newest = newest) -> Record | None:
+                delivery = backfilled(plan, change, {}) if (read.key or b"", read.offset) in newest else None
+                return None if delivery is None else self._record(plan, change, delivery, read)
+
+            found = await self._scan(plan, end, find)
+            if found is None or await self._scan(plan, end, give) is None:
+                return False
+            begin = found
+            if newest.is_last:
+                break
+            low = newest.high
+        self._recorded = begin
+        return True
+
+    async def _scan(self, plan: Plan, end: int, take: Callable[[Change, Read], Record | None]) -> int | None:
+        """
+        Go through all changes from before ``end``, and put what ``take`` gives of each into the lane.
+
+        Returns:  where in the log the first stands that is not of the snapshot, or ``end``. None: the webhook is gone.
+        """
+        begin, collections = end, plan.collections
+        reader = await self._in_thread(self._log.follow, self._topics.changes.name, self._partition, 0)
+        try:
+            while reader.position < end:
+                if self._plan() is None:
+                    return None
+                records = await self._in_thread(reader.read, READ_S)
+                deliveries: list[Record] = []
+                async with self._turn:
+                    for record in records:
+                        if record.offset >= end or record.value is None or not is_of(record.key, collections):
+                            continue
+                        change = self._decoded(record)
+                        if begin == end and not plan.is_snapshot(change):
+                            begin = record.offset
+                        if isinstance(change, Change) and (found := take(change, record)) is not None:
+                            deliveries.append(found)
+                        if self._turn.is_over:
+                            await self._turn.rest()
+                await self._send(plan, deliveries)
+                self._count(self._partition, len(records))
+            return begin
+        finally:
+            self._thread.submit(reader.close)
 
     async def _pass(self, mark: PassedMark) -> None:
         """From here on another revision may hold; the matching agent may not have come here yet."""
@@ -357,11 +428,11 @@ class _Backfill:
         is_near = may_be_near and position >= self._end - NEAR
         if not is_due and not is_near:
             return
-        progress = BackfillProgress(self._name, self._uid, self._partition, position)
+        progress = BackfillProgress(self._name, self._id, self._partition, position)
         [offset] = await self._producer.send([Record(self._topics.webhooks.name, progress.key.encode(), encode_backfill(progress), (), 0)])
         self._recorded, self._record_due = position, time.monotonic() + PROGRESS_S
         if is_near:
-            mark = encode_mark(Mark(offset, self._uid))
+            mark = encode_mark(Mark(offset, self._id))
             await self._producer.send([Record(self._topics.mutations.name, MARK_KEY, mark, (), self._partition)])
             self._is_marked = True
 

@@ -15,7 +15,6 @@ from schemas.changes import PassedMark
 from schemas.errors import Fatal
 from schemas.positions import Origin
 from schemas.registry import Registry
-from schemas.starts import NOW
 from schemas.topics import Topics
 from schemas.webhooks import WebhookRevision, WebhookSince
 from streams.backfill import Plan, first_of, plan_of
@@ -36,7 +35,8 @@ class Subscriptions:
         self.queries = IndexedStandingQueries(topics.partitions) if queries is None else queries
         self._pending: dict[int, tuple[str, int]] = {}  # offset in `webhooks` -> revision that has no since yet
         self._waiting: dict[int, list[asyncio.Future[None]]] = {}
-        self._live: dict[str, dict[int, Origin]] = {}  # by uid, of webhooks that start in the past
+        self._live: dict[str, dict[int, Origin]] = {}  # by backfill
+        self._begun: dict[Origin, tuple[str, int]] = {}  # revisions that begin with a snapshot, by their first origins
         self._owed: set[str] = set()  # names of webhooks that are not ready
         self.on_owed: Callable[[], None] = lambda: None
         """Called when there may be something to do for backfills."""
@@ -68,6 +68,8 @@ class Subscriptions:
             return
         known = self.queries.get(name, number)
         standing = self._standing(revision)
+        if revision.snapshot:
+            self._begun |= dict.fromkeys(revision.since or (), (name, number))
         if revision.since is None:
             self._pending.setdefault(offset, (name, number))
             if known is not None:
@@ -77,7 +79,7 @@ class Subscriptions:
     def _standing(self, revision: WebhookRevision) -> Standing:
         try:
             standing = standing_of(revision, self._topics.lane(revision.name).name, self.registry.since(revision))
-            standing.live = None if revision.spec.start == NOW else self._live.setdefault(revision.uid, {})
+            standing.live = None if revision.backfill is None else self._live.setdefault(revision.backfill, {})
             return standing
         except (QueryError, ValueError) as error:
             raise Fatal(f"webhook {revision.name}, revision {revision.revision}, cannot be read by this version: {error}") from error
@@ -89,7 +91,7 @@ class Subscriptions:
         Returns:  what must be in ``webhooks`` before a commit passes the mark, also when it may be there already: whether what was
                   returned before was written is not known here. None: the revision begins elsewhere.
         """
-        name_and_number = self._pending.get(mark.webhooks)
+        name_and_number = self._pending.get(mark.webhooks) or self._begun.get(mark.origin)
         standing = None if name_and_number is None else self.queries.get(*name_and_number)
         if standing is None or standing.since.setdefault(mark.origin.partition, mark.origin) != mark.origin:
             return None
@@ -101,13 +103,14 @@ class Subscriptions:
         """What is known of where the live flow begins, and whether anything is left to do before it."""
         webhook = self.registry.webhook(name)
         current = None if webhook is None else webhook.current
-        if current is None or (live := self._live.get(current.uid)) is None:
+        if current is None:
             self._owed.discard(name)
             return
-        backfill = self.registry.backfill(current)
-        for partition, origin in backfill.ends.items():
-            live.setdefault(partition, origin)
-        if backfill.ready is not None:
+        for one in self.registry.revisions(name):  # former ones may serve origins still
+            if one.uid == current.uid and one.backfill in self._live:
+                for partition, origin in self.registry.backfill(one).ends.items():
+                    self._live[one.backfill].setdefault(partition, origin)
+        if current.backfill not in self._live or self.registry.backfill(current).ready is not None:
             self._owed.discard(name)
             return
         self._owed.add(name)
@@ -122,7 +125,11 @@ class Subscriptions:
         if name not in self._owed:
             return False
         webhook = self.registry.webhook(name)
-        return webhook is not None and partition not in self._live[webhook.current.uid]
+        if webhook is None or (backfill := webhook.current.backfill) is None or partition in self._live[backfill]:
+            return False
+        # What was live before a snapshot must be in the lane before it, or a document would go back.
+        begun = first_of(self._revisions(webhook.current)) if webhook.current.snapshot else None
+        return begun is None or partition in self.registry.passed(begun)
 
     def unready(self) -> list[WebhookRevision]:
         """
@@ -134,8 +141,8 @@ class Subscriptions:
         return [one for one in found if one is not None and len(self.registry.backfill(one).ends) == self._topics.partitions]
 
     def _revisions(self, current: WebhookRevision) -> list[WebhookRevision]:
-        """All of a webhook as it was made; of one that was deleted and made again, the later ones."""
-        return [one for one in self.registry.revisions(current.name) if one.uid == current.uid]
+        """Those of a webhook as it was made that have the same backfill; of one that was deleted and made again, the later ones."""
+        return [one for one in self.registry.revisions(current.name) if one.uid == current.uid and one.backfill == current.backfill]
 
     def plan(self, name: str) -> Plan | None:
         """The backfill of a webhook; None when there is none, or it is gone."""
@@ -159,7 +166,7 @@ class Subscriptions:
         """
         for name in self._owed:
             webhook = self.registry.webhook(name)
-            if webhook is not None and webhook.current.uid == mark.ends:
+            if webhook is not None and webhook.current.backfill == mark.ends:
                 known = self._live[mark.ends].get(mark.origin.partition, mark.origin)
                 return name if known == mark.origin else None
         return None

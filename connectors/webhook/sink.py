@@ -35,7 +35,6 @@ from connectors.webhook.shared import AttemptsProducer, Producer, Shared
 from connectors.webhook.slots import Slots
 from schemas.errors import BadRecord
 from schemas.registry import Registry, Webhook
-from schemas.starts import NOW
 
 __all__ = ["Sink", "SinkConfig"]
 
@@ -201,8 +200,8 @@ class Sink:
 
     def _update(self, runner: LaneRunner, webhook: Webhook) -> None:
         current = webhook.current
-        ready = self._webhooks.backfill(current).ready if current.spec.start != NOW else None
-        runner.backfilled_to = () if current.spec.start == NOW else None if ready is None else ready.offsets
+        ready = self._webhooks.backfill(current).ready
+        runner.backfilled_to = () if current.backfill is None else None if ready is None else ready.offsets
         if webhook != runner.webhook:  # how far its backfill is changes often
             runner.update(webhook)
 

@@ -150,6 +150,31 @@ class Register:
         newest = self._view.registry.newest(webhook.current.name)
         return revisions.edited(webhook.current, spec, secrets, newest=newest, now_us=now_us)
 
+    async def begin_snapshot(self, name: str, *, again: bool = False) -> None:
+        """
+        Send the present documents after a gap, if that is owed and can begin. Raises as :meth:`write`.
+
+        Args:  again: a former call has failed; what it has left unfinished is finished. The live flow may wait for that.
+        """
+        if self._snapshot(name, again=again) is None:
+            return
+        async with self.changing(name):
+            revision = self._snapshot(name, again=again)
+            if revision is not None:
+                logger.info("webhook %s is sent the present documents: its lane has lost deliveries", name)
+                await self._publish(revision)
+
+    def _snapshot(self, name: str, *, again: bool) -> WebhookRevision | None:
+        registry = self._view.registry
+        webhook = registry.webhook(name)
+        if webhook is None or not (gaps := registry.gaps(webhook.current)):
+            return None
+        newest = registry.newest(name)
+        if again and newest is not None and newest.since is None and newest.snapshot > webhook.current.snapshot:
+            return newest
+        is_ready = registry.backfill(webhook.current).ready is not None
+        return revisions.with_snapshot(webhook, newest=newest, gaps=gaps, is_ready=is_ready)
+
     async def delete(self, name: str) -> None:
         """End a webhook and drop its lane. Raises as :meth:`write`; Problem: not-found."""
         async with self.changing(name):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from schemas.errors import FieldError, Invalid
+from schemas.gaps import Gap
 from schemas.registry import Webhook
 from schemas.signing import scheme_of
 from schemas.webhook_validation import Wanted
@@ -85,6 +86,22 @@ def edited(
         updated_us=now_us,
         since=None if is_revision else current.since,
     )
+
+
+def with_snapshot(webhook: Webhook, *, newest: WebhookRevision | None, gaps: Sequence[Gap], is_ready: bool) -> WebhookRevision | None:
+    """
+    The record that begins the snapshot which is to follow a webhook's gaps: a revision, since it holds from its marks on. None: not now.
+
+    Not an edit: what a sink has found out about the webhook still holds.
+    Args:  newest: its newest revision on record. gaps: on record. is_ready: its backfill, if it has one, has ended.
+    """
+    current = webhook.current
+    number = max((gap.snapshot for gap in gaps if gap.is_followed), default=0)
+    if number <= current.snapshot or newest is None or newest.revision != current.revision:
+        return None  # nothing is owed; or a revision that is being made goes first
+    if current.backfill is not None and not is_ready:
+        return None  # its changes come first, and then the documents
+    return msgspec.structs.replace(current, revision=current.revision + 1, snapshot=number, since=None)
 
 
 def deleted(newest: WebhookRevision, now_us: int) -> WebhookRevision:

@@ -6,6 +6,7 @@ The decisions are the project's own (apply, fold, match, subscriptions, backfill
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from schemas.backfills import BackfillProgress, encode_backfill
@@ -21,9 +22,10 @@ from schemas.records import (
     encode_passed_mark,
     encode_since,
 )  # fmt: skip
-from streams.backfill import Repeats, backfilled
+from streams.backfill import Plan, Repeats, backfilled
 from streams.documents import VIA, MutationRecord, apply_all
 from streams.matching import match
+from streams.snapshots import Newest
 from streams.state import Fold
 from streams.subscriptions import Subscriptions
 from tests.simulation.processes import Died, Steps
@@ -95,7 +97,8 @@ def matching(world: World, partition: int) -> Steps:
     backfills: dict[str, Steps] = {}
     while True:
         for name in subscriptions.owed(partition):
-            backfills.setdefault(name, _backfill(world, partition, subscriptions, name))
+            if (plan := subscriptions.plan(name)) is not None:
+                backfills.setdefault(plan.id, _backfill(world, partition, subscriptions, name))
         for running in backfills.values():
             if world.rng.random() < 0.5:
                 next(running, None)
@@ -112,7 +115,7 @@ def matching(world: World, partition: int) -> Steps:
             if isinstance(change, PassedMark) and change.ends:
                 ending = subscriptions.ending(change)
                 if ending is not None:
-                    yield from backfills.setdefault(ending, _backfill(world, partition, subscriptions, ending))
+                    yield from backfills.setdefault(change.ends, _backfill(world, partition, subscriptions, ending))
                     read = max(read, subscriptions.position)
                     end = subscriptions.ended(ending, change)
                     world.webhooks.append(end.key.encode(), encode_backfill(end))
@@ -143,14 +146,16 @@ def _backfill(world: World, partition: int, subscriptions: Subscriptions, name: 
     plan = subscriptions.plan(name)
     assert plan is not None
     position = plan.progress.get(partition, 0)
-    uid = plan.uid
-    repeats, is_marked = Repeats(plan.snapshot_before_us), False
+    id_ = plan.id
+    repeats, is_marked = Repeats(plan.is_snapshot), False
+    if plan.is_after_gap and not position:
+        position = yield from _send_present(world, plan, partition)
     while True:
         for offset, key, value, _ in world.read(log, position, world.rng.randint(1, 4)):
             position = offset + 1
             change = decode_change(value)
             if isinstance(change, PassedMark):
-                if change.ends == uid:
+                if change.ends == id_:
                     return
                 _subscribe(world, subscriptions, subscriptions.position, max(subscriptions.position, change.webhooks + 1))
                 if (number := subscriptions.begun_by(change, name)) is not None:
@@ -158,21 +163,48 @@ def _backfill(world: World, partition: int, subscriptions: Subscriptions, name: 
                 continue
             plan = subscriptions.plan(name)
             assert plan is not None
-            if repeats.is_repeat(change) or (delivery := backfilled(plan, change, since)) is None:
+            if repeats.is_repeat(change) or (plan.is_after_gap and plan.is_snapshot(change)):
+                continue
+            if (delivery := backfilled(plan, change, since)) is None:
                 continue
             lane.append(key, encode_delivery(delivery))
             world.backfilled += 1
             yield
-        progress = BackfillProgress(name, name, partition, position)
+        progress = BackfillProgress(name, id_, partition, position)
         if world.rng.random() < 0.2:
             world.webhooks.append(progress.key.encode(), encode_backfill(progress))
             yield
         if not is_marked and position >= len(log.records) - world.rng.randint(0, 5):
             place = world.webhooks.append(progress.key.encode(), encode_backfill(progress))
             yield
-            world.mutations[partition].append(MARK_KEY, encode_mark(Mark(place, name)))
+            world.mutations[partition].append(MARK_KEY, encode_mark(Mark(place, id_)))
             is_marked = True
         yield
+
+
+def _send_present(world: World, plan: Plan, partition: int) -> Generator[None, None, int]:
+    """The newest of each document, two at a time; where what is behind the snapshot begins."""
+    log = world.changes[partition]
+    end, low = len(log.records), 0
+    while True:
+        newest, begin = Newest(low, 2), end
+        for reading in (1, 2):
+            for offset, key, value, _ in world.read(log, 0, end):
+                change = decode_change(value)
+                if offset >= end or not plan.is_snapshot(change):
+                    begin = min(begin, offset)
+                elif isinstance(change, Change):
+                    delivery = backfilled(plan, change, {})
+                    if reading == 1:
+                        newest.take(key, change, offset, delivery)
+                    elif (key, offset) in newest and delivery is not None:
+                        world.lanes[plan.name].append(key, encode_delivery(delivery))
+                        world.backfilled += 1
+                        yield
+            yield
+        if newest.is_last:
+            return begin
+        low = newest.high
 
 
 def _subscribe(world: World, subscriptions: Subscriptions, start: int, end: int) -> int:

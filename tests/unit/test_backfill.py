@@ -3,18 +3,22 @@
 import asyncio
 from typing import cast
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
 from schemas.backfills import BackfillEnd, BackfillReady, encode_backfill
 from schemas.changes import Change, PassedMark
+from schemas.deliveries import Match
+from schemas.markers import marker_of
 from schemas.mutations import MARK_KEY, Mark
 from schemas.positions import Origin
-from schemas.records import decode_delivery, decode_mutation, encode_change, encode_passed_mark, encode_revision
+from schemas.records import decode_delivery, decode_mutation, encode_change, encode_passed_mark, encode_revision, encode_since
 from schemas.topics import Topics
-from schemas.webhooks import WebhookRevision, WebhookSpec
+from schemas.webhooks import WebhookRevision, WebhookSince, WebhookSpec
 from streams.backfill import WINDOW_US, Repeats, backfilled, is_of
 from streams.backfilling import Backfills
+from streams.matching import match
 from streams.metrics import StreamsMetrics
 from streams.pace import SHARE_MAX, SHARE_MIN, Pace
 from streams.ports import Log
@@ -88,7 +92,7 @@ def test_a_start_leaves_out_what_was_before():
 
 def test_second_copies_are_passed_over_where_nothing_is_compacted():
     """Elsewhere a second copy may be the only one."""
-    repeats = Repeats(RECENT)
+    repeats = Repeats(lambda change: change.appended_us < RECENT)
     assert [False, True, False] == [repeats.is_repeat(change(offset, None, N1)) for offset in (5, 4, 6)]
     assert not repeats.is_repeat(change(3, None, N1, OLD))
 
@@ -229,3 +233,79 @@ def test_records_of_a_backfill_are_those_of_one_webhook():
     """One that is made again under the same name has keys of its own: what comes late of the first cannot hide the second's."""
     keys = {BackfillEnd("w", uid, Origin(0, 0, 1)).key for uid in ("u", "v")} | {BackfillReady("w", uid, (1,)).key for uid in ("u", "v")}
     assert {"w/backfill/u/0/end", "w/backfill/v/0/end", "w/backfill/u/ready", "w/backfill/v/ready"} == keys
+
+
+def after_gap(number=2, *, since=20, snapshot=2, query="n == 2", events=("update", "leave")):
+    return msgspec.structs.replace(revision(number, start="now", since=since, query=query, events=events), snapshot=snapshot)
+
+
+@pytest.mark.parametrize(
+    ("offset", "old", "new", "expected"),
+    [
+        (3, N1, N2, ("initial", 2, None, 2)),
+        (3, None, N2, ("initial", 2, None, 2)),
+        (3, N2, N1, ("leave", 2, N2, 2)),
+        (3, N2, None, None),  # remove is not asked for
+        (20, N2, N2, ("update", 0, N2, 2)),
+        (20, None, N2, None),  # create is not asked for
+    ],
+)
+def test_after_a_gap_all_before_its_revision_is_the_snapshot(offset, old, new, expected):
+    """However recent it is; from the revision's marks on the changes come as they are."""
+    assert expected == found(change(offset, old, new), revision(start="now"), after_gap())
+
+
+def test_a_revision_that_is_edited_goes_on_with_its_snapshot():
+    """The first that has it serves all before it, whichever came before the gap."""
+    edited = after_gap(3, since=30, query="true", events=("update",))
+    assert ("initial", 2, None, 2) == found(change(3, N1, N2), revision(), after_gap(), edited)
+    assert ("update", 0, N1, 3) == found(change(30, N1, N1), revision(), after_gap(), edited)
+
+
+def test_a_snapshot_begins_when_what_was_live_before_it_is_in_the_lane():
+    """Else a document would go back. The live flow of before is not held up."""
+    subscriptions = known(revision(start="now"), after_gap())
+    assert [] == subscriptions.owed(0)
+    since = subscriptions.marked(PassedMark(1, Origin(0, 0, 20)))
+    assert WebhookSince("w", 2, Origin(0, 0, 20)) == since
+    assert subscriptions.marked(PassedMark(1, Origin(0, 0, 21))) is None
+    subscriptions.apply(since.key.encode(), encode_since(since), 2)
+    assert ["w"] == subscriptions.owed(0)
+    live = {offset: [one.match.value for _, one in match(subscriptions.queries, change(offset, N2, N2))] for offset in (19, 20)}
+    assert {19: ["update"], 20: []} == live
+    assert ["w"] == [subscriptions.ending(PassedMark(9, Origin(0, 0, 40), "u.2"))]
+    subscriptions.ended("w", PassedMark(9, Origin(0, 0, 40), "u.2"))
+    assert ["update"] == [one.match.value for _, one in match(subscriptions.queries, change(40, N2, N2))]
+
+
+def test_where_former_live_flows_began_is_known_after_a_restart():
+    """What a worker matches again from before a snapshot is live as it was."""
+    subscriptions = known(revision(), after_gap())
+    end = BackfillEnd("w", "u", Origin(0, 0, 12))
+    subscriptions.apply(end.key.encode(), encode_backfill(end), 2)
+    live = [bool([*match(subscriptions.queries, change(offset, N2, N2))]) for offset in (11, 12, 19, 20)]
+    assert [False, True, True, False] == live
+
+
+async def test_present_documents_are_in_the_lane_before_what_follows():
+    """Each once; and the lane says at the end that they are, under another id than at its start."""
+    asked = after_gap(query="true", events=("update", "ready"), since=3)
+    subscriptions = known(asked)
+    since = WebhookSince("w", 2, Origin(0, 0, 3))
+    subscriptions.apply(since.key.encode(), encode_since(since), subscriptions.position)
+    world = World([(b"c/a", encode_change(change(offset, N1, N2))) for offset in range(5)], subscriptions)
+    failed: list[BaseException] = []
+    backfills = Backfills(
+        topics=TOPICS, producer=world, log=cast(Log, world), subscriptions=subscriptions, metrics=StreamsMetrics(CollectorRegistry()),
+        fail=failed.append,
+    )  # fmt: skip
+    backfills.assigned([0])
+    await asyncio.wait_for(backfills.ended("w", "u.2", 0), 5)
+    assert [("initial", 2), ("update", 3), ("update", 4)] == [(one.match.value, one.change.version) for one in world.lane]
+    end = subscriptions.ended("w", PassedMark(world.webhooks - 1, Origin(0, 0, 99), "u.2"))
+    subscriptions.apply(end.key.encode(), encode_backfill(end), world.webhooks)
+    world.webhooks += 1
+    await asyncio.wait_for(world.is_ready.wait(), 5)
+    assert marker_of(asked, Match.READY).webhook_id == world.lane[-1].webhook_id != marker_of(revision(), Match.READY).webhook_id
+    assert failed == []
+    backfills.close()
