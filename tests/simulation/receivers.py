@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import msgspec
 
 from connectors.webhook.calls import Failure, Request, Response
 from schemas.attempts import ErrorCode
-from schemas.deliveries import Delivery
+from schemas.deliveries import Delivery, Match
 from tests.chaos.checker import Arrival
 
 LOST_ANSWER_SHARE = 0.2
@@ -20,6 +21,7 @@ class Receivers:
     """
     failing:  the share of calls that are not answered with 2xx; half of these are taken all the same.
     down:     webhooks whose endpoint refuses every connection. poison: webhooks and documents that are always refused.
+    markers:  webhook, ``webhook-id`` and body of each ``requeryRequired``, in order; a dead-lettered one is in ``settled``.
     settled:  webhook, key, version and match of what was delivered or dead-lettered, in order.
     """
 
@@ -29,6 +31,7 @@ class Receivers:
         self.poison: set[tuple[str, str]] = set()
         self.arrivals: list[Arrival] = []
         self.settled: list[tuple[str, str, int, str]] = []
+        self.markers: list[tuple[str, str, dict[str, Any]]] = []
         self.dead = self.refused = 0
         self._rng = rng
 
@@ -41,7 +44,7 @@ class Receivers:
     def receive(self, request: Request) -> Response | Failure:
         """What the caller gets to know of a call; whether it has arrived is another matter."""
         headers = dict(request.headers)
-        name, document = headers["livehook-webhook"], headers["livehook-document"]
+        name, document = headers["livehook-webhook"], headers.get("livehook-document", "")
         if name in self.down:
             self.refused += 1
             return Failure(ErrorCode.CONNECT, "refused")
@@ -65,6 +68,9 @@ class Receivers:
 
     def _arrive(self, headers: dict[str, str], body: bytes) -> None:
         event = msgspec.json.decode(body)
+        if event["type"] == Match.REQUERY_REQUIRED.value:
+            self.markers.append((headers["livehook-webhook"], headers["webhook-id"], event))
+            return
         change = event["change"]
         is_remove = change["method"] == "remove"
         arrival = Arrival(

@@ -21,6 +21,7 @@ from connectors.webhook.parked import Bodies, Troubles
 from connectors.webhook.rates import Share
 from connectors.webhook.runner import LaneRunner
 from connectors.webhook.shared import Shared
+from schemas.deliveries import Match
 from schemas.parked import Down, Parked
 from schemas.records import decode_parked
 from schemas.registry import Registry
@@ -165,12 +166,19 @@ class Sink:
             self._new.append((name, self.lanes[name]))
 
     def _restore(self) -> None:
+        while self._webhooks_read < len(self.world.webhooks.records):
+            self._notice()
         while self._new:
             name, runner = self._new.pop()
-            if self.lanes.get(name) is runner:
+            webhook = self._registry.webhook(name)
+            if self.lanes.get(name) is runner and webhook is not None:
                 records = [decode_parked(value) for key, value in self.world.parked.items() if key.startswith(f"{name}/".encode())]
                 parked = tuple(record for record in records if isinstance(record, Parked))
-                runner.restore(Troubles(parked, next((record for record in records if isinstance(record, Down)), None)))
+                down = next((record for record in records if isinstance(record, Down)), None)
+                runner.restore(Troubles(parked, down), self._registry.gaps(webhook.current))
+                log = self.world.lanes[name]
+                if log.start == len(log.records):
+                    runner.emptied(0, log.start)
 
     def _give_up(self) -> None:
         for name in list(self.lanes):
@@ -245,10 +253,12 @@ class Calls:
         world, headers = self._sink.world, dict(request.headers)
         name, offset = headers["livehook-webhook"], int(headers["livehook-offset"])
         # A second copy in the lane is known by its origin; not in a snapshot, nor when a rewind has begun between the two.
-        is_known_by_origin = not world.jumps[name] and world.delivery(name, offset).order is not None
+        is_marker = headers["livehook-match"] == Match.REQUERY_REQUIRED.value  # is made by the sink, and stands in no lane
+        is_known_by_origin = is_marker or (not world.jumps[name] and world.delivery(name, offset).order is not None)
         id_ = headers["webhook-id"] if is_known_by_origin else str(offset)
         if id_ in self._delivered[name]:
-            world.violations.append(f"repeat: {name} {headers['livehook-document']} version {headers['livehook-version']} after a 2xx")
+            what = f"{headers.get('livehook-document')} version {headers.get('livehook-version')}"
+            world.violations.append(f"repeat: {name} {what} after a 2xx")
         future: asyncio.Future[Response | Failure] = self._sink.loop.create_future()
         self.sent.append((request, future))
         found = await future
@@ -356,4 +366,4 @@ class Reader:
         found = {offset: log.records[offset] for offset in wanted if rng.random() < 0.9}  # the rest: ask again
         records = {offset: LaneRecord(name, 0, offset, one[0], one[1]) for offset, one in found.items() if one is not None}
         if not future.cancelled():
-            future.set_result(Bodies(records, frozenset()))
+            future.set_result(Bodies(records, frozenset(offset for offset in wanted if offset < log.start)))

@@ -17,6 +17,18 @@ class Log:
 
     records: list[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]] | None] = field(default_factory=list)
 
+    start: int = 0
+    removed: dict[int, tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]] = field(default_factory=dict)
+
+    def remove(self, before: int) -> None:
+        """What retention does: nothing before this offset is kept."""
+        for offset in range(self.start, before):
+            record = self.records[offset]
+            if record is not None:
+                self.removed[offset] = record
+            self.records[offset] = None
+        self.start = max(self.start, before)
+
     def append(self, key, value, headers=()) -> int:
         self.records.append((key, value, list(headers)))
         return len(self.records) - 1

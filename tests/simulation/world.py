@@ -88,6 +88,7 @@ class World:
         self.revisions: dict[str, list[Made]] = defaultdict(list)
         self.horizon_us = 0
         self.violations: list[str] = []
+        self.expired: set[str] = set()  # where parked deliveries stood that were removed before they were sent
         self.trace: list[str] = []
         self.pointers = self.backfilled = 0
         self._current: dict[str, WebhookRevision] = {}
@@ -120,8 +121,7 @@ class World:
 
     def delivery(self, name: str, offset: int) -> Delivery:
         """What stands in a lane."""
-        record = self.lanes[name].records[offset]
-        assert record is not None
+        record = self.lanes[name].records[offset] or self.lanes[name].removed[offset]
         return decode_delivery(record[1] or b"")
 
     def written(self, record: Record) -> None:
@@ -133,6 +133,8 @@ class World:
                 self.parked.pop(key, None)
             else:
                 self.parked[key] = record.value
+        elif record.topic == DEAD_LETTERS and record.value is None:
+            self.expired.add(dict(record.headers)["source"].decode())
         elif record.topic == DEAD_LETTERS:
             self.receivers.dead_lettered(decode_delivery(record.value or b""))
         else:
