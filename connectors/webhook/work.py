@@ -253,7 +253,7 @@ class LaneWork:
     # What is missing.
 
     def _note_gaps(self) -> None:
-        """Only what is about to be sent is missed: a lane that is paused may lose more and more meanwhile, and that is one gap."""
+        """Only what is about to be sent is missed: a lane that is paused for weeks may lose more all the time."""
         if self.gaps.is_found and not self._is_noting and self._may_start():
             self._is_noting = True
             self._spawn(self._note())

@@ -204,7 +204,7 @@ async def test_what_is_missing_is_put_on_record_and_then_told(world):
 
 
 async def test_a_paused_lane_misses_nothing_until_it_goes_on(world):
-    """It may lose more before that, and all of it is one gap."""
+    """Nothing is put on record before, and nothing is sent."""
     paused = webhook(state=State.PAUSED)
     runner = LaneRunner(Taken(KnownLane("one", "uid", TOPIC, 1), {0: Start(3)}), paused, world.shared)
     runner.restore(NO_TROUBLES)
