@@ -45,6 +45,11 @@ def connect(proxy: Proxy) -> socket.socket:
     return socket.create_connection((HOST, proxy.port), TIMEOUT_S)
 
 
+def read_from(proxy: Proxy) -> bytes:
+    with connect(proxy) as connection:
+        return connection.recv(1)
+
+
 def echoed(connection: socket.socket, data: bytes = b"hello") -> bytes:
     connection.sendall(data)
     return connection.recv(1_000)
@@ -74,8 +79,8 @@ def test_what_is_open_is_reset(proxy, weather):
 def test_nobody_gets_through_a_cut(proxy):
     """Each connection is reset before it can be used."""
     proxy.turn(Weather.CUT)
-    with connect(proxy) as connection, pytest.raises(ConnectionResetError):
-        connection.recv(1)
+    with pytest.raises(ConnectionResetError):  # while it connects, or when it listens
+        read_from(proxy)
 
 
 def test_half_open_says_nothing_and_is_reset_when_it_is_over(proxy):
