@@ -39,6 +39,7 @@ BROKER_START_S = 120.0
 class Link:
     """A network, and how bad it may become."""
 
+    name: str
     proxy: Proxy
     weathers: Sequence[Weather]
 
@@ -60,11 +61,20 @@ class Plan:
 
 @dataclass(slots=True)
 class Damage:
-    """What a storm has done: faults of each kind, the weather that there was, and processes that ended by themselves."""
+    """
+    What a storm has done: faults of each kind, the weather that there was, and processes that ended by themselves.
+
+    told:  when (seconds since 1970) what happened, in order.
+    """
 
     faults: Counter[str] = field(default_factory=Counter)
     weather: Counter[str] = field(default_factory=Counter)
     fell: list[str] = field(default_factory=list)
+    told: list[tuple[float, str]] = field(default_factory=list)
+
+    def tell(self, what: str) -> None:
+        """It happens now."""
+        self.told.append((time.time(), what))
 
 
 class Storm:
@@ -155,6 +165,7 @@ class Storm:
             return False
         role = self._rng.choice(standing)
         is_long = self._rng.random() < LONG_SHARE
+        self.damage.tell(f"{kind} {role.name}")
         if kind == "kill":
             role.kill()
             self._restarts[role.name] = now + (LONG_S if is_long else self._rng.uniform(0, DOWN_S_MAX))
@@ -166,12 +177,14 @@ class Storm:
 
     def _thaw(self, role: Role) -> None:
         self._frozen.discard(role.name)
+        self.damage.tell(f"thaw {role.name}")
         role.thaw()
 
     def _add(self, command: str, now: float) -> bool:
         """One more worker, which is taken away again."""
         role = self._cluster.add(f"{command}-extra-{next(self._number)}", command)
         role.start()
+        self.damage.tell(f"add {role.name}")
         self._at(now + self._rng.uniform(*EXTRA_S), lambda now: self._remove(role, now))
         return True
 
@@ -180,6 +193,7 @@ class Storm:
             self.damage.fell.append(f"{now:.0f} s: {role.name}: {role.last_words()}")
             return
         role.ask_to_stop()
+        self.damage.tell(f"stop {role.name}")
         self._at(now + TICK_S, lambda later: self._see_off(role, later, now + STOP_S))
 
     def _see_off(self, role: Role, now: float, patience: float) -> None:
@@ -195,9 +209,13 @@ class Storm:
             return False
         weather = self._rng.choice(link.weathers)
         self.damage.weather[weather] += 1
-        link.proxy.turn(weather)
-        self._at(now + self._rng.uniform(*WEATHER_S), lambda _: link.proxy.turn(Weather.FINE))
+        self._turn(link, weather)
+        self._at(now + self._rng.uniform(*WEATHER_S), lambda _: self._turn(link, Weather.FINE))
         return True
+
+    def _turn(self, link: Link, weather: Weather) -> None:
+        self.damage.tell(f"{weather} {link.name}")
+        link.proxy.turn(weather)
 
     def _at(self, at: float, act: Callable[[float], None]) -> None:
         heapq.heappush(self._later, (at, next(self._number), act))
@@ -207,6 +225,7 @@ class Storm:
     def _kill_broker(self, starter: ThreadPoolExecutor) -> bool:
         if self._broker_back is not None:
             return False
+        self.damage.tell("kill broker")
         self._kafka.kill()
         self._broker_back = starter.submit(self._start_broker, self._rng.uniform(0, BROKER_DOWN_S_MAX))
         return True
@@ -214,6 +233,7 @@ class Storm:
     def _start_broker(self, delay_s: float) -> None:
         time.sleep(delay_s)  # how long it is down is part of the plan
         self._kafka.start(timeout_s=BROKER_START_S)
+        self.damage.tell("broker is back")
 
     def _restart(self, now: float) -> None:
         if self._broker_back is not None and self._broker_back.done():
@@ -227,6 +247,7 @@ class Storm:
                 self._restarts[role.name] = now + FELL_DOWN_S
             elif self._restarts[role.name] <= now:
                 del self._restarts[role.name]
+                self.damage.tell(f"start {role.name}")
                 role.start()
 
     def _roles(self) -> list[Role]:

@@ -44,6 +44,7 @@ QUIET_S = 3.0
 SETTLE_S = 240.0
 REFUSED_SHARE = 0.05
 STORM_CALLS = 30
+BEFORE_S = 5.0
 CALL_S = 3  # at most, of a call to a receiver
 
 WEBHOOKS = {
@@ -103,7 +104,7 @@ class Refusing:
 def broker_link(kafka_port: int, seed: int) -> Iterator[Link]:
     """Between the roles and the broker."""
     with Proxy(lambda: kafka_port, random.Random(seed)) as proxy:
-        yield Link(proxy=proxy, weathers=TO_A_BROKER)
+        yield Link(name="to the broker", proxy=proxy, weathers=TO_A_BROKER)
 
 
 @pytest.fixture
@@ -139,8 +140,8 @@ def test_nothing_is_lost_whatever_is_killed(cluster, kafka_of_its_own, broker_li
                 name, collections=["people"], query=query, url=f"{url}/{name}", retry=PATIENT, delivery={"timeoutSeconds": CALL_S}
             )
         writer = Writer(kafka_of_its_own.bootstrap_servers, cluster.topics.mutations.name)
-        links = {"to the broker": broker_link, "to a receiver": Link(proxy=before_moody, weathers=TO_A_RECEIVER)}
-        storm = Storm(Plan(seconds=SECONDS, faults=faults), cluster, kafka_of_its_own, writer, links, rng)
+        links = [broker_link, Link(name="to a receiver", proxy=before_moody, weathers=TO_A_RECEIVER)]
+        storm = Storm(Plan(seconds=SECONDS, faults=faults), cluster, kafka_of_its_own, writer, {link.name: link for link in links}, rng)
         with Poster(cluster.api.url, random.Random(seed)) as poster:
             storm.run()
         report = settled(recorder, [*writer.operations, *poster.operations], storm)
@@ -167,6 +168,7 @@ def settled(recorder: Recorder, operations: Sequence[Operation], storm: Storm) -
 
 def table(seed: int, damage: Damage, report: Report, recorder: Recorder, refusing: Refusing) -> str:
     """What a person wants to know of a run."""
+    begin, end = longest_silence(recorder.calls)
     return "\n".join(
         [
             f"crash test      seed {seed}, {SECONDS:.0f} s of load, 2 streams, 2 sinks, 1 api, {len(WEBHOOKS)} webhooks",
@@ -178,7 +180,8 @@ def table(seed: int, damage: Damage, report: Report, recorder: Recorder, refusin
             *(f"                {line}" for line in damage.fell),
             f"deliveries      {report.deliveries}; refused {recorder.refused}",
             f"repeats         {report.repeats}",
-            f"longest stall   {longest_silence_s(recorder.calls):.1f} s without any delivery",
+            f"longest stall   {end - begin:.1f} s without any delivery; meanwhile and shortly before:",
+            *(f"                {at - begin:+6.1f} s  {what}" for at, what in damage.told if begin - BEFORE_S < at < end),
             f"longest wait    {longest_wait_s(recorder.calls):.1f} s from Kafka taking a mutation to the first arrival",
             f"violations      {len(report.violations)}: {str(report).splitlines()[0]}",
         ]
@@ -190,9 +193,10 @@ def counts(of: Mapping[Any, int]) -> str:
     return ", ".join(f"{kind} {count}" for kind, count in sorted(of.items()))
 
 
-def longest_silence_s(calls: Sequence[Call]) -> float:
-    """Between two calls that followed each other."""
-    return max((later.at - sooner.at for sooner, later in itertools.pairwise(calls)), default=0.0)
+def longest_silence(calls: Sequence[Call]) -> tuple[float, float]:
+    """From a call to the next one, the longest time there was, in seconds since 1970."""
+    gaps = ((sooner.at, later.at) for sooner, later in itertools.pairwise(calls))
+    return max(gaps, key=lambda gap: gap[1] - gap[0], default=(0.0, 0.0))
 
 
 def longest_wait_s(calls: Sequence[Call]) -> float:
