@@ -1,9 +1,9 @@
 """
 The engine of the hot path: HTTP/1.1 on asyncio, a pool of connections for each origin, answers parsed by llhttp (httptools).
 
-A call takes an idle connection or makes one, writes the request in one piece and waits for one future: no task, no lock and, on a
-connection in use, no timer of its own. A request is repeated on another connection only when no byte of it can have been taken; whatever
-happens later is an outcome, and the next attempt is the schedule's.
+A call takes an idle connection or makes one, writes the request in one piece, with the others of the loop's turn, and waits for one
+future: no task, no lock and, on a connection in use, no timer of its own. A request is repeated on another connection only when no byte of
+it can have been taken; whatever happens later is an outcome, and the next attempt is the schedule's.
 
 In one direction: http1 -> dial -> http1_connection -> http1_wire. Source: docs/explanation/engine.md.
 """
@@ -50,20 +50,13 @@ class Http1Sender:
             return Failure(ErrorCode.TEMPLATE, str(why))
         due = asyncio.get_running_loop().time() + timeout_s
         while (connection := self._pool.take(origin)) is not None:
-            if (waiter := connection.ask(head, request.body, due)) is not None:
-                break
-        else:
-            opened = await self._open(origin, timeout_s)
-            if isinstance(opened, Failure):
-                return opened
-            connection = opened
-            if (waiter := connection.ask(head, request.body, due)) is None:
-                return Failure(ErrorCode.RESET, "the connection ended before the request was sent")
-        try:
-            return await waiter
-        except asyncio.CancelledError:
-            connection.give_up(waiter)
-            raise
+            if (answer := await _answer(connection, head, request.body, due)) is not None:
+                return answer
+        opened = await self._open(origin, timeout_s)
+        if isinstance(opened, Failure):
+            return opened
+        answer = await _answer(opened, head, request.body, due)
+        return answer or Failure(ErrorCode.RESET, "the connection ended before the request was sent")
 
     async def close(self) -> None:
         """Close the connections that are idle."""
@@ -102,3 +95,13 @@ class Http1Sender:
                 raise ssl.SSLError(f"the connection ended in the TLS handshake: {text_of(error)}") from error
             raise
         return connection
+
+
+async def _answer(connection: Connection, head: bytes, body: bytes, due: float) -> Response | Failure | None:
+    """The answer over that connection; None: it turned out to be closed, and not a byte was sent."""
+    waiter = connection.ask(head, body, due)
+    try:
+        return await waiter
+    except asyncio.CancelledError:
+        connection.give_up(waiter)
+        raise

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import ssl
 from collections import OrderedDict
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from connectors.webhook.calls import Failure, Response
@@ -18,7 +20,7 @@ JOINED_BYTES_MAX = 64 * 1024
 # What a receiver did to a connection idle for less was not known to the loop either a moment ago.
 FRESH_S_MAX = 0.001
 
-Waiter = asyncio.Future[Response | Failure]
+Waiter = asyncio.Future[Response | Failure | None]
 
 
 class Connection(asyncio.Protocol):
@@ -29,7 +31,8 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_due", "_loop", "_pool", "_reader", "_socket", "_timer", "_timer_due", "_transport", "_trust", "_waiter", "origin", "since"
+        "_due", "_loop", "_pool", "_reader", "_timer", "_timer_due", "_transport", "_trust", "_unsent", "_waiter", "fileno",
+        "origin", "since",
     )  # fmt: skip
 
     def __init__(self, origin: Origin, pool: Pool, sock: socket.socket, trust: Trust | None) -> None:
@@ -37,40 +40,50 @@ class Connection(asyncio.Protocol):
         self.since = 0.0  # when it became idle, on the loop's clock
         self._loop = asyncio.get_running_loop()
         self._pool = pool
-        self._socket = sock
+        self.fileno = sock.fileno()
         self._trust = trust
         self._reader = AnswerReader()
         self._transport: Any = None
         self._waiter: Waiter | None = None
+        self._unsent: tuple[bytes, bytes] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due = self._timer_due = 0.0
 
-    def ask(self, head: bytes, body: bytes, due: float) -> Waiter | None:
+    def ask(self, head: bytes, body: bytes, due: float) -> Waiter:
         """
-        Send a request and wait for its answer until ``due``, on the loop's clock.
+        Send a request with the others of the loop's turn, and wait for its answer until ``due``, on the loop's clock.
 
-        Returns:  None when the connection turns out to be closed and not a byte was sent: the request may go another way.
+        Returns:  what gets the answer; None when the connection turns out to be closed and not a byte was sent: the request may go another
+                  way.
         """
+        self._unsent = head, body
+        self._waiter = self._loop.create_future()
+        self._expire_at(due)
+        self._pool.outbox.add(self)
+        return self._waiter
+
+    def write(self, *, is_stale: bool) -> None:
+        """Send what was asked, unless nobody waits for its answer any more."""
+        if self._unsent is None:
+            return
         transport = self._transport
-        if transport is None or transport.is_closing() or (self.since and self._is_stale()):
-            self.abort()
-            return None
+        if is_stale or transport is None or transport.is_closing():
+            self._settle(None, is_reusable=False)
+            return
         self._reader.begin()
+        head, body = self._unsent
         if len(body) > JOINED_BYTES_MAX:
             transport.writelines((head, body))
         else:
             transport.write(head + body)
         if transport.is_closing():  # asyncio has tried at once: the kernel took nothing
-            self.abort()
-            return None
-        self._waiter = self._loop.create_future()
-        self._expire_at(due)
-        return self._waiter
+            self._settle(None, is_reusable=False)
+        self._unsent = None
 
     def give_up(self, waiter: Waiter) -> None:
         """Nobody waits for that answer any more; the connection may be on its next call already, which stays."""
         if self._waiter is waiter:
-            self._waiter = None
+            self._waiter = self._unsent = None
             self.abort()
 
     def abort(self) -> None:
@@ -78,14 +91,19 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether it was idle for so long that the receiver may have ended it, or said something, and the loop has not come to see it."""
+        return self.since > 0 and self._loop.time() - self.since >= FRESH_S_MAX
+
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        if self._waiter is None:  # nobody has asked
-            self.abort()
+        if self._waiter is None or self._unsent is not None:  # nobody has asked
+            self._settle(None, is_reusable=False)
             return
         reader = self._reader
         answer = reader.feed(data)
@@ -110,26 +128,17 @@ class Connection(asyncio.Protocol):
         self._timer = self._transport = None
         self._reader.release()
 
-    def _settle(self, answer: Response | Failure, *, is_reusable: bool) -> None:
+    def _settle(self, answer: Response | Failure | None, *, is_reusable: bool) -> None:
         waiter, self._waiter = self._waiter, None
+        if self._unsent is not None:  # whatever has happened, it happened to no request
+            answer = self._unsent = None
+            is_reusable = False
         if is_reusable and not self._transport.is_closing():
             self._pool.put(self)
         else:
             self.abort()
         if waiter is not None and not waiter.done():
             waiter.set_result(answer)
-
-    def _is_stale(self) -> bool:
-        """Whether the receiver has closed it, or sent what nobody asked for, and the loop has not come to see it yet."""
-        if self._loop.time() - self.since < FRESH_S_MAX:
-            return False
-        try:
-            self._socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-        return True
 
     def _expire_at(self, due: float) -> None:
         self._due = due
@@ -157,10 +166,44 @@ def _lost(error: Exception | None, reader: AnswerReader) -> Failure:
     return Failure(ErrorCode.RESET, f"the connection was lost before the answer {begun}: {text_of(error or 'closed')}")
 
 
+class Outbox:
+    """
+    Requests of one turn of the loop, written together at its end.
+
+    A receiver on the same machine is woken up once for all of them, and whether idle connections were closed meanwhile is one question.
+    """
+
+    def __init__(self) -> None:
+        self._connections: list[Connection] = []
+
+    def add(self, connection: Connection) -> None:
+        """It has something to write."""
+        if not self._connections:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._connections.append(connection)
+
+    def _write(self) -> None:
+        connections, self._connections = self._connections, []
+        readable = _readable([connection.fileno for connection in connections if connection.is_doubtful])
+        for connection in connections:
+            connection.write(is_stale=connection.fileno in readable)
+
+
+def _readable(files: Sequence[int]) -> Collection[int]:
+    """Those of the sockets that have bytes to read, or have ended."""
+    if not files:
+        return ()
+    poll = select.poll()
+    for file in files:
+        poll.register(file, select.POLLIN)
+    return [file for file, _ in poll.poll(0)]
+
+
 class Pool:
     """Idle connections: of an origin the last one used goes first; the oldest of all is closed when there are too many or it is too old."""
 
     def __init__(self, idle_max: int, idle_s_max: float = IDLE_S_MAX) -> None:
+        self.outbox = Outbox()
         self._idle_max, self._idle_s_max = idle_max, idle_s_max
         self._by_origin: dict[Origin, dict[Connection, None]] = {}
         self._oldest_first: OrderedDict[Connection, None] = OrderedDict()
