@@ -1,21 +1,24 @@
 """
-Values to Avro's binary encoding: a schema is compiled once into functions, one a type, that give the bytes of a value.
+Values to Avro's binary encoding: each schema is compiled once into one function that gives the bytes of a value.
 
-fastavro, which reads, takes three times as long to write an attempt: it looks up each field's type anew, and tries the branches of a union.
+fastavro takes three to four times as long to write an attempt: it looks up each field's type anew, and tries the branches of a union.
 Pure. Called by codec.py. Source: Avro 1.12 specification, "Binary Encoding".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
+
+from schemas.avro_source import Source
 
 Write = Callable[[Any], bytes]
 
 INT_MIN, INT_MAX = -(2**31), 2**31 - 1
 LONG_MIN, LONG_MAX = -(2**63), 2**63 - 1
 KEYS_KEPT = 1_024
+SMALL_MAX = 2_047  # nearly all lengths, versions and the like
 
 
 def compile_writer(schema: Any) -> Write:
@@ -26,20 +29,56 @@ def compile_writer(schema: Any) -> Write:
              What is returned raises KeyError, TypeError, AttributeError, OverflowError or UnicodeEncodeError for a value that is none
              of the schema's.
     """
+    source = Source("def write(value):")
+    source.line(f"return join(({', '.join(_parts(source, schema, 'value'))},))")
+    return source.function("write", _KNOWN)
+
+
+def _parts(source: Source, schema: Any, value: str) -> list[str]:
+    """Expressions for the pieces of a value, whose expression is given; what they need before stands in the source then."""
     match schema:
-        case str() if schema in _PRIMITIVE:
-            return _PRIMITIVE[schema]
+        case "string":
+            data = source.let(f"{value}.encode()")
+            return [f"longs[len({data})]", data]
+        case "bytes":
+            data = source.let(value)
+            return [f"longs[len({data})]", data]
+        case "int" | "long":
+            return [f"{schema}s[{value}]"]
+        case "boolean":
+            return [f"yes if {value} else no"]
         case ["null", other]:
-            return _optional(compile_writer(other))
+            return [_optional(source, other, source.let(value))]
         case {"type": "record", "fields": fields}:
-            return _record([(field["name"], compile_writer(field["type"])) for field in fields])
+            record = source.let(value)
+            return [part for field in fields for part in _parts(source, field["type"], f"{record}[{field['name']!r}]")]
         case {"type": "array", "items": items}:
-            return _array(compile_writer(items))
-        case {"type": "map", "values": values}:
-            return _map(compile_writer(values))
+            return [_block(source, source.let(value), "item", [], items)]
+        case {"type": "map", "values": items}:
+            return [_block(source, source.let(value), "key, item", ["keys(key)"], items)]
         case {"type": str() as name} if name in _PRIMITIVE:
-            return _PRIMITIVE[name]
+            return _parts(source, name, value)
     raise ValueError(f"no writer for {str(schema)[:100]}")
+
+
+def _optional(source: Source, schema: Any, value: str) -> str:
+    found = source.name()
+    with source.block(f"if {value} is None:"):
+        source.line(f"{found} = no")
+    with source.block("else:"):
+        source.line(f"{found} = join((some, {', '.join(_parts(source, schema, value))}))")
+    return found
+
+
+def _block(source: Source, value: str, names: str, before: list[str], schema: Any) -> str:
+    """All items in one block, and the empty one behind it; ``before``: what precedes each."""
+    parts, item = source.let("[]"), source.name()
+    with source.block(f"if len({value}):"):
+        source.line(f"{parts}.append(longs[len({value})])")
+    with source.block(f"for {names.replace('item', item)} in {value}{'.items()' if before else ''}:"):
+        source.line(f"{parts} += ({', '.join([*before, *_parts(source, schema, item)])},)")
+    source.line(f"{parts}.append(no)")
+    return f"join({parts})"
 
 
 def _varint(number: int) -> bytes:
@@ -55,63 +94,40 @@ def _varint(number: int) -> bytes:
     return bytes(out)
 
 
-SMALL_MAX = 2_047
-_SMALL = [_varint(number) for number in range(SMALL_MAX + 1)]  # nearly all lengths, versions and the like
+class _Longs(dict[int, bytes]):
+    """The bytes of each number: those of small ones stand here, those of others are made when they are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__((number, _varint(number)) for number in range(SMALL_MAX + 1))
+
+    def __missing__(self, number: int) -> bytes:
+        return _varint(number)
 
 
-def _long(value: int) -> bytes:
-    return _SMALL[value] if 0 <= value <= SMALL_MAX else _varint(value)
+class _Ints(_Longs):
+    def __missing__(self, number: int) -> bytes:
+        if not INT_MIN <= number <= INT_MAX:
+            raise OverflowError(f"{number} is no int")
+        return _varint(number)
 
 
-def _int(value: int) -> bytes:
-    if not INT_MIN <= value <= INT_MAX:
-        raise OverflowError(f"{value} is no int")
-    return _long(value)
+_PRIMITIVE = frozenset({"string", "bytes", "int", "long", "boolean"})
+_LONGS = _Longs()
 
 
-def _bytes(value: bytes) -> bytes:
-    size = len(value)
-    return (_SMALL[size] if size <= SMALL_MAX else _varint(size)) + value
+@lru_cache(maxsize=KEYS_KEPT)  # of maps: names of headers, the same again and again
+def _key(key: str) -> bytes:
+    data = key.encode()
+    return _LONGS[len(data)] + data
 
 
-def _string(value: str) -> bytes:
-    data = value.encode()
-    size = len(data)  # the same once more: some fifty strings an attempt, and a call costs as much as the rest
-    return (_SMALL[size] if size <= SMALL_MAX else _varint(size)) + data
-
-
-def _boolean(value: bool) -> bytes:
-    return b"\x01" if value else b"\x00"
-
-
-_PRIMITIVE: Mapping[str, Write] = {"string": _string, "bytes": _bytes, "int": _int, "long": _long, "boolean": _boolean}
-_key = lru_cache(maxsize=KEYS_KEPT)(_string)  # of maps: names of headers, the same again and again
-
-
-def _optional(write: Write) -> Write:
-    return lambda value: b"\x00" if value is None else b"\x02" + write(value)
-
-
-def _record(fields: Sequence[tuple[str, Write]]) -> Write:
-    return lambda value: b"".join([write(value[name]) for name, write in fields])
-
-
-def _array(write: Write) -> Write:
-    def array(value: Sequence[Any]) -> bytes:
-        return b"".join([_long(len(value)), *[write(item) for item in value], b"\x00"]) if len(value) else b"\x00"
-
-    return array
-
-
-def _map(write: Write) -> Write:
-    def mapping(value: Mapping[str, Any]) -> bytes:
-        if not len(value):
-            return b"\x00"
-        parts = [_long(len(value))]
-        for key, item in value.items():
-            parts.append(_key(key))
-            parts.append(write(item))
-        parts.append(b"\x00")
-        return b"".join(parts)
-
-    return mapping
+# "no" is false, the branch of a union that is null, and the end of an array or map; "some" is the other branch.
+_KNOWN: Mapping[str, Any] = {
+    "join": b"".join,
+    "longs": _LONGS,
+    "ints": _Ints(),
+    "keys": _key,
+    "yes": b"\x01",
+    "no": b"\x00",
+    "some": b"\x02",
+}

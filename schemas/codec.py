@@ -19,6 +19,7 @@ from fastavro import parse_schema, schemaless_reader
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 from fastavro.types import AvroMessage
 
+from schemas.avro_reader import compile_reader
 from schemas.avro_writer import compile_writer
 from schemas.errors import BadRecord, Reason
 
@@ -41,6 +42,7 @@ class Schema:
         self.versions = [parse_schema(source) for source in self.sources]
         self.newest = self.versions[-1]
         self.write = compile_writer(self.newest)
+        self.read = compile_reader(self.newest)
         self.prefix = b""
         self.prefixes: tuple[bytes, ...] = ()
         self._ids: list[int | None] = [None] * len(self.sources)
@@ -88,7 +90,7 @@ def decode(schema: Schema, data: bytes, schema_by_id: SchemaById | None = None) 
     Raises:  BadRecord: unknown-schema; undecodable (truncated, trailing bytes, no Avro).
     """
     if data.startswith(schema.prefix):
-        return _read(data, len(schema.prefix), schema.newest, None)
+        return _read_newest(schema, data)
     known = schema.writer(data)
     if known is not None:
         return _read(data, len(known[0]), known[1], schema.newest)
@@ -111,6 +113,20 @@ def _registered(schema: Schema, data: bytes, schema_by_id: SchemaById | None) ->
         raise BadRecord(Reason.UNKNOWN_SCHEMA, f"the schema registry has no schema {id_} for {schema.name}") from error
 
 
+def _read_newest(schema: Schema, data: bytes) -> dict[str, Any]:
+    try:
+        found, end = schema.read(data, len(schema.prefix))
+    except (IndexError, ValueError) as error:  # ValueError: UTF-8, too
+        raise BadRecord(Reason.UNDECODABLE, f"Avro: {error}"[:200]) from error
+    if end != len(data):
+        _refuse_length(len(data), end)
+    return found  # type: ignore[no-any-return]
+
+
+def _refuse_length(length: int, end: int) -> None:
+    raise BadRecord(Reason.UNDECODABLE, f"Avro: {length - end} bytes too many" if end < length else "Avro: it ends inside a value")
+
+
 def _read(data: bytes, start: int, written: Any, wanted: Any) -> dict[str, Any]:
     source = BytesIO(data)
     source.seek(start)
@@ -119,5 +135,5 @@ def _read(data: bytes, start: int, written: Any, wanted: Any) -> dict[str, Any]:
     except Exception as error:  # fastavro has no error class of its own: whatever it raises, these bytes cannot be read
         raise BadRecord(Reason.UNDECODABLE, f"Avro: {type(error).__name__}: {error}"[:200]) from error
     if source.tell() != len(data):
-        raise BadRecord(Reason.UNDECODABLE, f"Avro: {len(data) - source.tell()} bytes too many")
+        _refuse_length(len(data), source.tell())
     return found  # type: ignore[return-value]
