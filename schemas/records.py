@@ -215,7 +215,7 @@ def _trigger(text: str) -> int:
 
 def encode_attempt(attempt: Attempt) -> bytes:
     """One record of ``attempts``."""
-    error, response = attempt.error, attempt.response
+    error, request, response = attempt.error, attempt.request, attempt.response
     return encode(
         ATTEMPT,
         {
@@ -237,14 +237,23 @@ def encode_attempt(attempt: Attempt) -> bytes:
             "nextAttemptUs": attempt.next_attempt_us,
             "test": attempt.test,
             "replay": attempt.replay,
-            "request": _side(attempt.request) | {"method": attempt.request.method, "url": attempt.request.url},
-            "response": None if response is None else _side(response) | {"status": response.status},
+            "request": {
+                "method": request.method,
+                "url": request.url,
+                "headers": request.headers,
+                "body": request.body,
+                "bodyTruncated": request.body_truncated,
+            },
+            "response": None
+            if response is None
+            else {
+                "status": response.status,
+                "headers": response.headers,
+                "body": response.body,
+                "bodyTruncated": response.body_truncated,
+            },
         },
     )
-
-
-def _side(side: Exchanged) -> dict[str, Any]:
-    return {"headers": side.headers, "body": side.body, "bodyTruncated": side.body_truncated}
 
 
 def decode_attempt(value: bytes) -> Attempt:

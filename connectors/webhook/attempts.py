@@ -7,10 +7,10 @@ An attempt is produced without waiting and may be lost; a dead letter is acknowl
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
 from functools import lru_cache
+from typing import NamedTuple
 
-from connectors.webhook.calls import Failure, Request, Response
+from connectors.webhook.calls import Failure, Headers, Request, Response, columns
 from connectors.webhook.retry import OUTCOMES, DeadLetter, Decision, RetryAt, Returned, error_of
 from schemas.attempts import BODY_BYTES_MAX, Attempt, Exchanged, attempt_id
 from schemas.deliveries import Delivery
@@ -44,7 +44,7 @@ def attempt_of(
     return Attempt(
         id=attempt_id(started_us, rng.getrandbits(64)),
         webhook=webhook,
-        delivery_id=delivery.webhook_id,
+        delivery_id=request.delivery_id,
         collection=change.collection,
         document=change.key,
         match=delivery.match.value,
@@ -96,23 +96,36 @@ def _response(response: Response, secrets: list[str]) -> Exchanged:
 
 def _secrets(request: Request) -> list[str]:
     """The values of a request's secret headers; of credentials without their scheme, which is no secret and may be all that is left out."""
-    values = [value.rpartition(" ")[2] for name, value in request.headers if _named(name)[1]]
-    return [value for value in values if len(value) >= SECRET_CHARS_MIN]
+    names, values = columns(request.headers)
+    found = [values[place].rpartition(" ")[2] for place in _known(names).secret]
+    return [value for value in found if len(value) >= SECRET_CHARS_MIN]
 
 
-def _shown(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+def _shown(headers: Headers) -> dict[str, str]:
     """Headers as they may be shown, in lower case; one that came several times stands once, with all its values."""
+    names, values = columns(headers)
+    known = _known(names)
+    if known.is_plain:
+        return dict(zip(known.lower, values, strict=True))
     shown: dict[str, str] = {}
-    for name, value in headers:
-        lower, is_secret = _named(name)
-        if is_secret:
-            shown[lower] = MASK
+    for place, (name, value) in enumerate(zip(known.lower, values, strict=True)):
+        if place in known.secret:
+            shown[name] = MASK
         else:
-            shown[lower] = f"{shown[lower]}, {value}" if lower in shown else value
+            shown[name] = f"{shown[name]}, {value}" if name in shown else value
     return shown
 
 
-@lru_cache(maxsize=NAMES_KEPT)  # asked some twenty times an attempt; receivers choose names freely, so that it is bounded
-def _named(name: str) -> tuple[str, bool]:
-    """A header's name in lower case, and whether its value is never shown."""
-    return name.lower(), is_secret_header(name)
+class _Known(NamedTuple):
+    """Names in lower case, and the places of those whose values are never shown. Plain: there are none of these, no name twice."""
+
+    lower: tuple[str, ...]
+    secret: tuple[int, ...]
+    is_plain: bool
+
+
+@lru_cache(maxsize=NAMES_KEPT)  # the same for most calls of a lane; receivers choose names freely, so that it is bounded
+def _known(names: tuple[str, ...]) -> _Known:
+    lower = tuple([name.lower() for name in names])
+    secret = tuple([place for place, name in enumerate(names) if is_secret_header(name)])
+    return _Known(lower, secret, not secret and len(set(lower)) == len(lower))

@@ -13,6 +13,12 @@ from schemas.attempts import ErrorCode
 Headers = tuple[tuple[str, str], ...]
 
 
+def columns(headers: Headers) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names and the values: names are the same from call to call, so that what follows from them can be kept."""
+    names, values = zip(*headers, strict=True) if headers else ((), ())
+    return names, values
+
+
 class OAuthClient(msgspec.Struct, frozen=True, gc=False):
     """Who asks for access tokens, and where: the OAuth 2.0 client credentials of a webhook."""
 
@@ -32,6 +38,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     refusal:  why it must not be sent, when it could not be made as its webhook says.
     oauth:    whose access token goes with it; tokens.py adds that.
     identity: the certificate to show, and whom to trust instead of the usual authorities; connections are never shared with another one.
+    delivery_id: the webhook-id among its headers.
     """
 
     method: str
@@ -41,6 +48,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     refusal: str | None = None
     oauth: OAuthClient | None = None
     identity: Trust | None = None
+    delivery_id: str = ""
 
     def __repr__(self) -> str:
         return f"Request({self.method!r}, {len(self.body)} bytes)"  # url, headers and body may hold secrets

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from connectors.webhook.calls import Failure, Request, Response, unsendable
+from connectors.webhook.calls import Failure, Request, Response, columns, unsendable
 from connectors.webhook.http import READ_BYTES_MAX, text_of
 from connectors.webhook.tls import Trust
 from schemas.attempts import BODY_BYTES_MAX, ErrorCode
@@ -58,13 +58,14 @@ def encoded(request: Request) -> tuple[Origin, bytes]:
     origin, start = _line(request.method, request.url)
     if request.identity is not None:
         origin = origin._replace(identity=request.identity)
-    added = _added(tuple([name for name, _ in request.headers]))
+    names, values = columns(request.headers)
+    template, added = _template(names)
     try:
-        lines = "".join([f"{name}: {value}\r\n" for name, value in request.headers]).encode("ascii")
+        lines = (template % values).encode("ascii")
     except UnicodeEncodeError:
         raise Unsendable("a header is not one line of ASCII") from None
     # Exactly one line break for each header: none has brought one along.
-    if len(lines.translate(None, _CONTROLS)) != len(lines) - 2 * len(request.headers):
+    if len(lines.translate(None, _CONTROLS)) != len(lines) - 2 * len(names):
         raise Unsendable("a header is not one line of ASCII")
     return origin, b"%b%b%bcontent-length: %d\r\n\r\n" % (start, lines, added, len(request.body))
 
@@ -88,13 +89,14 @@ def _line(method: str, url: str) -> tuple[Origin, bytes]:
 
 
 @lru_cache(maxsize=URLS_KEPT)
-def _added(names: tuple[str, ...]) -> bytes:
-    """The headers that go with those names by default; raises Unsendable when one of them is no name."""
+def _template(names: tuple[str, ...]) -> tuple[str, bytes]:
+    """The lines of headers with those names, without their values, and those that go with them; Unsendable when one of them is no name."""
     if (why := unsendable(Request("POST", "http://x", tuple((name, "") for name in names), b""))) is not None:
         raise Unsendable(why)
     given = {name.lower() for name in names}
     defaults = (("accept", "*/*"), ("accept-encoding", "identity"))
-    return "".join([f"{name}: {value}\r\n" for name, value in defaults if name not in given]).encode("ascii")
+    added = "".join([f"{name}: {value}\r\n" for name, value in defaults if name not in given]).encode("ascii")
+    return "".join([f"{name.replace('%', '%%')}: %s\r\n" for name in names]), added
 
 
 class AnswerReader:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.registry import Collector
 
 from schemas.attempts import Outcome
 
@@ -23,20 +28,55 @@ class LaneState(StrEnum):
     UNASSIGNED = "unassigned"
 
 
+class Seconds:
+    """How long things of one webhook took: how many up to each bound, and their sum. For one thread, which spares what a lock costs."""
+
+    __slots__ = ("_bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """One more."""
+        self.counts[bisect_left(self._bounds, seconds)] += 1
+        self.total += seconds
+
+
+class SecondsByWebhook(Collector):
+    """A histogram with the label ``webhook``, put together when somebody asks for it."""
+
+    def __init__(self, name: str, documentation: str, bounds: Sequence[float], registry: CollectorRegistry) -> None:
+        self._name, self._documentation, self._bounds = name, documentation, bounds
+        self._limits = [*(str(float(bound)) for bound in bounds), "+Inf"]
+        self._webhooks: dict[str, Seconds] = {}
+        registry.register(self)
+
+    def of(self, webhook: str) -> Seconds:
+        """Those of one webhook."""
+        return self._webhooks.setdefault(webhook, Seconds(self._bounds))
+
+    def describe(self) -> Iterator[HistogramMetricFamily]:
+        """What the registry checks names against."""
+        yield HistogramMetricFamily(self._name, self._documentation, labels=["webhook"])
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """All of them."""
+        family = HistogramMetricFamily(self._name, self._documentation, labels=["webhook"])
+        for webhook, seconds in list(self._webhooks.items()):
+            family.add_metric([webhook], list(zip(self._limits, accumulate(seconds.counts), strict=True)), seconds.total)
+        yield family
+
+
 class SinkMetrics:
     """Every metric of a sink, in a registry of the caller's."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.attempts = Counter("livehook_attempts", "HTTP calls, by what came of them", ["webhook", "outcome"], registry=registry)
-        self.attempt_seconds = Histogram(
-            "livehook_attempt_seconds", "How long a call took", ["webhook"], buckets=ATTEMPT_SECONDS, registry=registry
-        )
-        self.end_to_end_seconds = Histogram(
-            "livehook_end_to_end_seconds",
-            "From the broker taking the mutation to a 2xx",
-            ["webhook"],
-            buckets=END_TO_END_SECONDS,
-            registry=registry,
+        self.attempt_seconds = SecondsByWebhook("livehook_attempt_seconds", "How long a call took", ATTEMPT_SECONDS, registry)
+        self.end_to_end_seconds = SecondsByWebhook(
+            "livehook_end_to_end_seconds", "From the broker taking the mutation to a 2xx", END_TO_END_SECONDS, registry
         )
         self.lag = Gauge("livehook_lane_lag", "Deliveries that are not finished", ["webhook"], registry=registry)
         self.in_flight = Gauge("livehook_lane_in_flight", "Calls under way", ["webhook"], registry=registry)
@@ -62,8 +102,8 @@ class LaneMetrics:
     def __init__(self, metrics: SinkMetrics, webhook: str) -> None:
         self._metrics, self._webhook = metrics, webhook
         self._outcomes = {outcome: metrics.attempts.labels(webhook, outcome.value) for outcome in Outcome}
-        self._attempt_seconds = metrics.attempt_seconds.labels(webhook)
-        self._end_to_end_seconds = metrics.end_to_end_seconds.labels(webhook)
+        self._attempt_seconds = metrics.attempt_seconds.of(webhook)
+        self._end_to_end_seconds = metrics.end_to_end_seconds.of(webhook)
         self._states = {state: metrics.state.labels(webhook, state.value) for state in LaneState}
 
     def attempted(self, outcome: Outcome, seconds: float) -> None:

@@ -29,6 +29,7 @@ from schemas.mustache import BadTemplate
 from schemas.webhooks import WebhookRevision, WebhookSpec
 
 VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
+_TEST = (("livehook-test", "true"),)
 _PLAIN = re.compile(r"[\x21-\x24\x26-\x7e]*", re.ASCII)  # visible ASCII without %, which itself begins an encoded sign
 
 
@@ -124,42 +125,38 @@ def prepare(delivery: Delivery, endpoint: Endpoint, *, offset: str, attempt: int
     if is_marker(delivery):
         return _marker(delivery, endpoint, offset=offset, attempt=attempt, now=now)
     url, body, refusal = _content(delivery if endpoint.project is None else _projected(delivery, endpoint.project), endpoint)
-    change = delivery.change
-    headers = [
-        *_headers(delivery, endpoint, body, offset=offset, attempt=attempt, now=now),
+    change, webhook_id = delivery.change, delivery.webhook_id
+    headers = (
+        *_headers(delivery, webhook_id, endpoint, body, offset=offset, attempt=attempt, now=now),
         ("livehook-document", document_header(change.key)),
         ("livehook-version", str(change.version)),
-    ]
-    if test:
-        headers.append(("livehook-test", "true"))
-    return Request(endpoint.method, url, (*headers, *endpoint.headers), body, refusal, endpoint.oauth, endpoint.identity)
+        *(_TEST if test else ()),
+        *endpoint.headers,
+    )
+    return Request(endpoint.method, url, headers, body, refusal, endpoint.oauth, endpoint.identity, webhook_id)
 
 
-def _headers(delivery: Delivery, endpoint: Endpoint, body: bytes, *, offset: str, attempt: int, now: float) -> Headers:
+def _headers(delivery: Delivery, webhook_id: str, endpoint: Endpoint, body: bytes, *, offset: str, attempt: int, now: float) -> Headers:
     """Those that every delivery has, and that differ."""
-    webhook_id = delivery.webhook_id
     timestamp_s = int(now)
-    headers = [
+    return (
         ("webhook-id", webhook_id),
         ("webhook-timestamp", str(timestamp_s)),
         ("webhook-signature", sign(signing(endpoint.signers, now), webhook_id, timestamp_s, body)),
         ("livehook-attempt", str(attempt)),
         ("livehook-match", delivery.match.value),
-    ]
-    if offset:
-        headers.append(("livehook-offset", offset))
-    if delivery.replay:
-        headers.append(("livehook-replay", delivery.replay))
-    return tuple(headers)
+        *((("livehook-offset", offset),) if offset else ()),
+        *((("livehook-replay", delivery.replay),) if delivery.replay else ()),
+    )
 
 
 def _marker(delivery: Delivery, endpoint: Endpoint, *, offset: str, attempt: int, now: float) -> Request:
     """A marker is about no document: it has its own body whatever the payload, and a template in the URL finds nothing to put in."""
-    body = marker_body(delivery)
-    headers = _headers(delivery, endpoint, body, offset=offset, attempt=attempt, now=now)
+    body, webhook_id = marker_body(delivery), delivery.webhook_id
+    headers = _headers(delivery, webhook_id, endpoint, body, offset=offset, attempt=attempt, now=now)
     lasting = tuple((name, "application/json" if name == "content-type" else value) for name, value in endpoint.headers)
     url, _, refusal = _content(delivery, endpoint) if endpoint.target is not None else (endpoint.url, b"", None)
-    return Request(endpoint.method, url, (*headers, *lasting), body, refusal, endpoint.oauth, endpoint.identity)
+    return Request(endpoint.method, url, (*headers, *lasting), body, refusal, endpoint.oauth, endpoint.identity, webhook_id)
 
 
 def _content(delivery: Delivery, endpoint: Endpoint) -> tuple[str, bytes, str | None]:

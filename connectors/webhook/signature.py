@@ -29,7 +29,14 @@ def signer_of(secret: str) -> Signer:
     if scheme_of(secret) == "v1a":
         private = Ed25519PrivateKey.from_private_bytes(key)
         return lambda content: "v1a," + _base64(private.sign(content))
-    return lambda content: "v1," + _base64(hmac.digest(key, content, "sha256"))
+    keyed = hmac.new(key, digestmod="sha256")  # what the key alone makes of it is computed once
+
+    def signer(content: bytes) -> str:
+        mac = keyed.copy()
+        mac.update(content)
+        return "v1," + _base64(mac.digest())
+
+    return signer
 
 
 def signing(found: Iterable[tuple[Signer, int | None]], now: float) -> list[Signer]:

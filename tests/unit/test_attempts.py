@@ -14,7 +14,8 @@ from schemas.records import decode_attempt
 
 CHANGE = Change("people", "a", 17, 3, None, b"{}", Origin(0, 1, 2), 0)
 DELIVERY = Delivery("uid", 1, Match.CREATE, CHANGE, replay="rpl_1")
-REQUEST = Request("POST", "https://example.com/", (("X-Api-Key", "t0p"), ("authorization", "Basic t0p"), ("x-team", "crm")), b"{}")
+HEADERS = (("X-Api-Key", "t0p"), ("authorization", "Basic t0p"), ("x-team", "crm"))
+REQUEST = Request("POST", "https://example.com/", HEADERS, b"{}", delivery_id=DELIVERY.webhook_id)
 
 
 def attempt(result, decision, request=REQUEST):
