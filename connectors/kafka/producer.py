@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 QUEUED_MAX = 100_000
 FULL_WAIT_S = 0.005
+REPORT_EVERY = 100
 IN_FLIGHT_MAX = 5  # requests to a broker; idempotence allows no more
 Acknowledged = Callable[[KafkaError | None, Message], None]
 GONE = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
@@ -120,6 +121,7 @@ class Producer:
         self._fatal: KafkaError | None = None
         self._stopping = threading.Event()
         self._poller = threading.Thread(target=self._poll, name=f"producer {client_id}", daemon=True)
+        self._sent_soon = 0
         self.dropped = 0
 
     def start(self) -> None:
@@ -150,9 +152,14 @@ class Producer:
         return _filled(records, batch.offsets)
 
     def send_soon(self, record: Record) -> bool:
-        """Produce without waiting; when the buffer is full the record is dropped and counted. Returns whether it was taken."""
+        """
+        Produce without waiting; when the buffer is full the record is dropped and counted. Returns whether it was taken.
+
+        What became of it is asked of one in REPORT_EVERY: for each answer librdkafka's thread waits for the interpreter's lock.
+        """
+        self._sent_soon += 1
         try:
-            self._enqueue(record, _ignored)
+            self._enqueue(record, _ignored if self._sent_soon % REPORT_EVERY == 1 else None)
         except (BufferError, KafkaException):
             self.dropped += 1
             return False
@@ -220,4 +227,4 @@ def _filled(records: Sequence[Record], known: dict[int, int]) -> list[int]:
 
 def _ignored(error: KafkaError | None, message: Message) -> None:
     if error is not None:
-        logger.info("a record for %s was dropped: %s", message.topic(), error.str())
+        logger.info("a record for %s was dropped, and likely others beside it: %s", message.topic(), error.str())

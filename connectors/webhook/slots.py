@@ -31,7 +31,6 @@ from schemas.errors import Fatal
 logger = logging.getLogger(__name__)
 
 BATCH_RECORDS_MAX = 256
-BATCH_BYTES_MAX = 4 * 1024 * 1024
 HANDED_RECORDS_MAX = 2_048
 HANDED_BYTES_MAX = 32 * 1024 * 1024
 POLL_S = 0.01
@@ -85,10 +84,10 @@ class Slots:
         self._handed = threading.Condition()
         self._handed_records = self._handed_bytes = 0
         # From here on: the thread's own.
-        self._batch: list[LaneRecord] = []  # fetched, and not passed on yet
         self._known: Mapping[str, KnownLane] = {}
         self._mine: set[int] = set()
         self._lanes: dict[str, KnownLane] = {}
+        self._has_new_slots = False
         self._leaderless: list[str] = []  # topics of lanes that are new here
         self._ours: set[Place] = set()
         self._ends_due = 0.0
@@ -150,8 +149,7 @@ class Slots:
             self._consumer.subscribe([self._slots_topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
             while not self._stopping.is_set():
                 self._obey()
-                self._fetch()
-                self._hand_over()
+                self._hand_over(self._fetch())
             if self._drain_at_end:
                 self._give_up(list(self._lanes))
             self._drop(list(self._lanes))
@@ -164,6 +162,9 @@ class Slots:
     def _obey(self) -> None:
         while self._commands:
             self._commands.popleft()()
+        if self._has_new_slots:
+            self._has_new_slots = False
+            self._take_new()
         if self._leaderless:
             self._learn_leaders()
         self._commits.send(self._consumer, self._mine)
@@ -171,44 +172,36 @@ class Slots:
             self._ends_due = time.monotonic() + ENDS_EVERY_S
             self._tell(self._events.ends, {place: end for place in self._ours if (end := self._end(place)) >= 0})
 
-    def _fetch(self) -> None:
-        """What is there now; waits for the first record only. Rebalances are told while it polls; see :meth:`_pass_on`."""
-        size = 0
-        message = self._consumer.poll(POLL_S)
-        while message is not None:
-            record = self._record(message)
-            if record is not None:
-                self._batch.append(record)
-                size += record.size
-            if len(self._batch) >= BATCH_RECORDS_MAX or size >= BATCH_BYTES_MAX:
-                break
-            message = self._consumer.poll(0)
-
-    def _pass_on(self) -> None:
+    def _fetch(self) -> list[LaneRecord]:
         """
-        Tell what was fetched.
+        What is there now; waits for the first record only.
 
-        Also before lanes are taken or dropped: a record that came after that would be taken for one of the next life of its lane, which
-        goes on elsewhere in the log.
+        One call for many records: each gives up the interpreter's lock, and may wait for milliseconds to have it again. Rebalances are told
+        meanwhile. They take lanes away but give none, so that a record of a lane that is still ours is of its present life.
         """
-        if not self._batch:
-            return
-        batch, self._batch = self._batch, []
-        with self._handed:
-            self._handed_records += len(batch)
-            self._handed_bytes += sum(record.size for record in batch)
-        self._tell(self._events.records, batch)
+        first = self._consumer.poll(POLL_S)
+        if first is None:
+            return []
+        messages = [first, *self._consumer.consume(BATCH_RECORDS_MAX - 1, 0)]
+        return [record for message in messages if (record := self._record(message)) is not None]
 
     def _record(self, message: Message) -> LaneRecord | None:
         error = message.error()
         if error is not None:
             self._complain(message, error)
             return None
-        return LaneRecord(message.topic(), message.partition(), message.offset(), message.key(), message.value())  # type: ignore[arg-type]
+        topic, partition = message.topic(), message.partition()
+        if (topic, partition) not in self._ours:
+            return None
+        return LaneRecord(topic, partition, message.offset(), message.key(), message.value())  # type: ignore[arg-type]
 
-    def _hand_over(self) -> None:
-        """Pass on what was fetched, and wait until there is room for more."""
-        self._pass_on()
+    def _hand_over(self, records: Sequence[LaneRecord]) -> None:
+        """Tell what was fetched, and wait until there is room for more."""
+        if records:
+            with self._handed:
+                self._handed_records += len(records)
+                self._handed_bytes += sum([record.size for record in records])
+            self._tell(self._events.records, records)
         while not self._stopping.is_set():
             with self._handed:
                 if self._handed_records <= HANDED_RECORDS_MAX and self._handed_bytes <= HANDED_BYTES_MAX:
@@ -221,7 +214,7 @@ class Slots:
     def _on_assign(self, consumer: Consumer, slots: list[TopicPartition]) -> None:
         consumer.incremental_assign(slots)
         self._mine |= {slot.partition for slot in slots}
-        self._take_new()
+        self._has_new_slots = True
         self._tell(self._events.rebalanced)
 
     def _on_revoke(self, consumer: Consumer, slots: list[TopicPartition]) -> None:
@@ -232,7 +225,6 @@ class Slots:
 
     def _on_lost(self, consumer: Consumer, slots: list[TopicPartition]) -> None:
         logger.warning("the group has given %d slots away", len(slots))
-        self._pass_on()
         self._tell(self._events.lost)
         self._drop(list(self._lanes))
         self._mine.clear()
@@ -247,7 +239,6 @@ class Slots:
         new = [lane for name, lane in self._known.items() if name not in self._lanes and slot_of(name, self._slots) in self._mine]
         if not new:
             return
-        self._pass_on()
         places = [place for lane in new for place in lane.places]
         starts = self._starts(places, {place: lane for lane in new for place in lane.places})
         taken = [Taken(lane, {partition: starts[topic, partition] for topic, partition in lane.places}) for lane in new]
@@ -288,7 +279,6 @@ class Slots:
         """In order: drained, committed, unassigned."""
         if not names:
             return
-        self._pass_on()
         try:
             asked = asyncio.run_coroutine_threadsafe(self._events.drain(names, self._drain_s), self._loop)
             commits = asked.result(timeout=self._drain_s + DRAIN_SLACK_S)
@@ -300,7 +290,6 @@ class Slots:
     def _drop(self, names: list[str]) -> None:
         if not names:
             return
-        self._pass_on()
         places = [place for name in names for place in self._lanes.pop(name).places]
         self._ours.difference_update(places)
         self._commits.forget(places)
