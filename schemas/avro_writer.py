@@ -18,6 +18,9 @@ Write = Callable[[Any], bytes]
 INT_MIN, INT_MAX = -(2**31), 2**31 - 1
 LONG_MIN, LONG_MAX = -(2**63), 2**63 - 1
 KEYS_KEPT = 1_024
+LAYOUTS_KEPT = 1_024
+HIGH_KEPT = 1_024
+LOW_BITS = 28
 SMALL_MAX = 2_047  # nearly all lengths, versions and the like
 
 
@@ -54,6 +57,8 @@ def _parts(source: Source, schema: Any, value: str) -> list[str]:
             return [part for field in fields for part in _parts(source, field["type"], f"{record}[{field['name']!r}]")]
         case {"type": "array", "items": items}:
             return [_block(source, source.let(value), "item", [], items)]
+        case {"type": "map", "values": "string"}:
+            return [f"strings({value})"]
         case {"type": "map", "values": items}:
             return [_block(source, source.let(value), "key, item", ["keys(key)"], items)]
         case {"type": str() as name} if name in _PRIMITIVE:
@@ -86,6 +91,14 @@ def _varint(number: int) -> bytes:
     if not LONG_MIN <= number <= LONG_MAX:
         raise OverflowError(f"{number} is no long")
     left = (number << 1) ^ (number >> 63)
+    if left >> LOW_BITS == 0:
+        return _last(left)
+    low = bytes((left & 0x7F | 0x80, left >> 7 & 0x7F | 0x80, left >> 14 & 0x7F | 0x80, left >> 21 & 0x7F | 0x80))
+    return low + _last(left >> LOW_BITS)
+
+
+@lru_cache(maxsize=HIGH_KEPT)  # of times in µs, and what is numbered by them, it is the same for minutes
+def _last(left: int) -> bytes:
     out: list[int] = []
     while left > 0x7F:
         out.append(left & 0x7F | 0x80)
@@ -121,12 +134,32 @@ def _key(key: str) -> bytes:
     return _LONGS[len(data)] + data
 
 
+def _strings(value: Mapping[str, str]) -> bytes:
+    """A map of strings: names of headers are the same again and again, and lengths of values nearly so; together they are a template."""
+    values = tuple(value.values())
+    if not "".join(values).isascii():  # then a string has more bytes than signs
+        data = [item.encode() for item in values]
+        items = [_key(key) + _LONGS[len(item)] + item for key, item in zip(value, data, strict=True)]
+        return b"".join((_LONGS[len(value)], *items, b"\x00"))
+    return (_layout(tuple(value), tuple(map(len, values))) % values).encode("latin-1")
+
+
+@lru_cache(maxsize=LAYOUTS_KEPT)
+def _layout(keys: tuple[str, ...], sizes: tuple[int, ...]) -> str:
+    """The bytes of a map of ASCII strings of these lengths, as Latin-1, with ``%s`` where they go in."""
+    if not keys:
+        return "\x00"
+    items = [(_key(key) + _LONGS[size]).decode("latin-1").replace("%", "%%") + "%s" for key, size in zip(keys, sizes, strict=True)]
+    return "".join([_LONGS[len(keys)].decode("latin-1").replace("%", "%%"), *items, "\x00"])
+
+
 # "no" is false, the branch of a union that is null, and the end of an array or map; "some" is the other branch.
 _KNOWN: Mapping[str, Any] = {
     "join": b"".join,
     "longs": _LONGS,
     "ints": _Ints(),
     "keys": _key,
+    "strings": _strings,
     "yes": b"\x01",
     "no": b"\x00",
     "some": b"\x02",

@@ -10,7 +10,7 @@ import random
 from functools import lru_cache
 from typing import NamedTuple
 
-from connectors.webhook.calls import Failure, Headers, Request, Response, columns
+from connectors.webhook.calls import Failure, Headers, Request, Response
 from connectors.webhook.retry import OUTCOMES, DeadLetter, Decision, RetryAt, Returned, error_of
 from schemas.attempts import BODY_BYTES_MAX, Attempt, Exchanged, attempt_id
 from schemas.deliveries import Delivery
@@ -47,7 +47,7 @@ def attempt_of(
         delivery_id=request.delivery_id,
         collection=change.collection,
         document=change.key,
-        match=delivery.match.value,
+        match=delivery.match,
         txn_id=change.txn_id,
         version=change.version,
         offset=offset,
@@ -96,36 +96,39 @@ def _response(response: Response, secrets: list[str]) -> Exchanged:
 
 def _secrets(request: Request) -> list[str]:
     """The values of a request's secret headers; of credentials without their scheme, which is no secret and may be all that is left out."""
-    names, values = columns(request.headers)
-    found = [values[place].rpartition(" ")[2] for place in _known(names).secret]
-    return [value for value in found if len(value) >= SECRET_CHARS_MIN]
+    headers = request.headers
+    if _known(tuple(dict(headers))).is_plain:
+        return []
+    values = [value.rpartition(" ")[2] for name, value in headers if is_secret_header(name)]
+    return [value for value in values if len(value) >= SECRET_CHARS_MIN]
 
 
 def _shown(headers: Headers) -> dict[str, str]:
     """Headers as they may be shown, in lower case; one that came several times stands once, with all its values."""
-    names, values = columns(headers)
-    known = _known(names)
-    if known.is_plain:
-        return dict(zip(known.lower, values, strict=True))
+    found = dict(headers)
+    known = _known(tuple(found))
+    if known.is_plain and len(found) == len(headers):
+        return found if known.is_lower else dict(zip(known.lower, found.values(), strict=True))
     shown: dict[str, str] = {}
-    for place, (name, value) in enumerate(zip(known.lower, values, strict=True)):
-        if place in known.secret:
-            shown[name] = MASK
+    for name, value in headers:
+        lower = name.lower()
+        if is_secret_header(lower):
+            shown[lower] = MASK
         else:
-            shown[name] = f"{shown[name]}, {value}" if name in shown else value
+            shown[lower] = f"{shown[lower]}, {value}" if lower in shown else value
     return shown
 
 
 class _Known(NamedTuple):
-    """Names in lower case, and the places of those whose values are never shown. Plain: there are none of these, no name twice."""
+    """Names in lower case. Plain: no value is secret, and no name is another one in other letters."""
 
     lower: tuple[str, ...]
-    secret: tuple[int, ...]
+    is_lower: bool
     is_plain: bool
 
 
 @lru_cache(maxsize=NAMES_KEPT)  # the same for most calls of a lane; receivers choose names freely, so that it is bounded
 def _known(names: tuple[str, ...]) -> _Known:
     lower = tuple([name.lower() for name in names])
-    secret = tuple([place for place, name in enumerate(names) if is_secret_header(name)])
-    return _Known(lower, secret, not secret and len(set(lower)) == len(lower))
+    is_secret = any(is_secret_header(name) for name in names)
+    return _Known(lower, lower == names, not is_secret and len(set(lower)) == len(lower))

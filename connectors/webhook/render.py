@@ -144,7 +144,7 @@ def _headers(delivery: Delivery, webhook_id: str, endpoint: Endpoint, body: byte
         ("webhook-timestamp", str(timestamp_s)),
         ("webhook-signature", sign(signing(endpoint.signers, now), webhook_id, timestamp_s, body)),
         ("livehook-attempt", str(attempt)),
-        ("livehook-match", delivery.match.value),
+        ("livehook-match", delivery.match),
         *((("livehook-offset", offset),) if offset else ()),
         *((("livehook-replay", delivery.replay),) if delivery.replay else ()),
     )
