@@ -7,7 +7,9 @@ Called by work.py.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from typing import NamedTuple
 
 from connectors.webhook.attempts import DETAIL_CHARS_MAX, attempt_of, attempt_record, dead_letter
 from connectors.webhook.calls import Failure, Request, Response
@@ -24,6 +26,18 @@ from schemas.topics import Record
 logger = logging.getLogger(__name__)
 
 
+class _Call(NamedTuple):
+    """A call that has ended; times are seconds since 1970."""
+
+    held: Held
+    attempt: int
+    request: Request
+    result: Response | Failure
+    decision: Decision
+    started: float
+    ended: float
+
+
 class Reports:
     """Of one lane."""
 
@@ -31,6 +45,7 @@ class Reports:
         self._known, self._shared = known, shared
         self.metrics = shared.metrics.lane(known.webhook)
         self.seen = Seen()
+        self._untold: list[_Call] = []
 
     def place(self, partition: int, offset: int) -> str:
         """A place in the lane as receivers see it."""
@@ -46,11 +61,22 @@ class Reports:
             self.seen.delivered_at = ended
         elif (error := error_of(result)) is not None:
             self.seen.failed(ended, error)
-        attempt = attempt_of(
-            held.delivery, self._known.webhook, request, result, decision, offset=self.place(held.partition, held.offset),
-            attempt=held.attempt, started=started, ended=ended, rng=self._shared.rng,
-        )  # fmt: skip
-        self._shared.attempts.send_soon(attempt_record(attempt, self._shared.attempts_topic))
+        if not self._untold:
+            asyncio.get_running_loop().call_soon(self._tell)
+        self._untold.append(_Call(held, held.attempt, request, result, decision, started, ended))
+
+    def _tell(self) -> None:
+        """Write the attempts of this turn of the loop: one after the other they take a third less time than each between two calls."""
+        calls, self._untold = self._untold, []
+        shared = self._shared
+        for call in calls:
+            held = call.held
+            attempt = attempt_of(
+                held.delivery, self._known.webhook, call.request, call.result, call.decision,
+                offset=self.place(held.partition, held.offset), attempt=call.attempt, started=call.started, ended=call.ended,
+                rng=shared.rng,
+            )  # fmt: skip
+            shared.attempts.send_soon(attempt_record(attempt, shared.attempts_topic))
 
     async def bury(self, partition: int, offset: int, key: bytes | None, value: bytes | None, dead: DeadLetter) -> None:
         """Put a record of the lane into the dead letters, and tell so once it is safe there."""
@@ -76,7 +102,8 @@ class Reports:
     def notice(
         self, kind: NoticeKind, detail: str, *, document: str | None = None, delivery_id: str | None = None, place: str | None = None
     ) -> None:
-        """Something happened."""
+        """Something happened; what came before it is told first."""
+        self._tell()
         shared, webhook = self._shared, self._known.webhook
         at_us = int(shared.now() * 1_000_000)
         id_ = f"ntc_{at_us:014x}{shared.rng.getrandbits(64):016x}"
