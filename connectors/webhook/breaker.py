@@ -77,6 +77,8 @@ class Breaker:
 
     def succeeded(self) -> bool:
         """A call was answered with success; whether that closes the breaker."""
+        if self.since is None:  # nothing has failed since the last success
+            return False
         was_closed = self.is_closed
         self.reset()
         return not was_closed

@@ -47,6 +47,9 @@ class Verdict(msgspec.Struct, frozen=True):
     forgiven: Mapping[Place, int] = NOBODY
 
 
+_WELL, _UP = Verdict(DELIVERED), Verdict(DELIVERED, Turn.UP)
+
+
 class Health:
     """
     Of one endpoint, as its lane sees it.
@@ -98,7 +101,7 @@ class Health:
         error = error_of(result)
         if error is None:
             self.pace.well(now)
-            return Verdict(DELIVERED, Turn.UP if self.breaker.succeeded() else None)
+            return _UP if self.breaker.succeeded() else _WELL
         decision = decide(result, attempt, policy.schedule, now, self._rng)
         if isinstance(decision, Disable) or error.code is ErrorCode.TEMPLATE:
             self.breaker.abandoned(place)

@@ -35,6 +35,7 @@ class Held(Entry):
     A delivery between being read and being finished.
 
     key, value:  the record as it stands in the lane.
+    size:        bytes in memory, about: the record, and its documents once more in the decoded delivery.
     attempt:     how many attempts were started that count.
     due:         not to be sent before; 0: at once.
     replay:      the rewind that sends it again; the delivery then says so.
@@ -44,7 +45,7 @@ class Held(Entry):
     document:    where it is parked; the lane has its body all the same while it is sent.
     """
 
-    __slots__ = ("attempt", "delivery", "document", "due", "key", "next", "partition", "started", "value", "waits")
+    __slots__ = ("attempt", "delivery", "document", "due", "key", "next", "partition", "size", "started", "value", "waits")
 
     def __init__(
         self,
@@ -60,6 +61,7 @@ class Held(Entry):
         self.partition = partition
         self.key = key
         self.value = value
+        self.size = 2 * len(value) + 600
         self.delivery = delivery if replay is None else msgspec.structs.replace(delivery, replay=replay)
         self.due = due
         self.attempt = 0
@@ -67,11 +69,6 @@ class Held(Entry):
         self.waits = False
         self.next: Held | None = None
         self.document: Document | None = None
-
-    @property
-    def size(self) -> int:
-        """Bytes in memory, about: the record, and its documents once more in the decoded delivery."""
-        return 2 * len(self.value) + 600
 
     @property
     def place(self) -> Place:

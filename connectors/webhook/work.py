@@ -163,8 +163,9 @@ class LaneWork:
         if self._rate is not None:
             self._rate.started(len(found))
         health.pace.started(now, len(found))
-        for held in found:
-            health.started(held.place)
+        if health.is_down:  # then it is a probe
+            for held in found:
+                health.started(held.place)
         return found
 
     def _room(self, now: float) -> int:
@@ -174,7 +175,7 @@ class LaneWork:
         return room if self._rate is None else min(room, self._rate.allowed(now))
 
     def _may_start(self) -> bool:
-        is_wanted = self.state in (LaneState.RUNNING, LaneState.DOWN) and self.intake.is_open
+        is_wanted = self._endpoint is not None and self._webhook_state is LaneState.RUNNING and self.intake.is_open
         return is_wanted and not self.is_ending and self._shared.lease.held(self._shared.uptime())
 
     async def _work(self, held: Held) -> None:
@@ -205,14 +206,17 @@ class LaneWork:
         ended = started + self._shared.uptime() - began
         verdict = self.health.judge(result, held.place, held.key, held.attempt, self._policy, now=ended)
         self.reports.attempted(held, request, result, verdict.decision, started=started, ended=ended)
-        self._turn(verdict, result)
-        await self._carry_out(held, verdict.decision, ended)
+        if verdict.turn is not None:
+            self._turn(verdict.turn, verdict, result)
+        if isinstance(verdict.decision, Delivered):
+            self._lane.finished(held)
+        else:
+            await self._carry_out(held, verdict.decision, ended)
+        self._count()
 
-    def _turn(self, verdict: Verdict, result: Response | Failure) -> None:
+    def _turn(self, turn: Turn, verdict: Verdict, result: Response | Failure) -> None:
         """The endpoint went down, or came back."""
-        if verdict.turn is None:
-            return
-        if verdict.turn is Turn.UP:
+        if turn is Turn.UP:
             logger.info("the endpoint of webhook %s is up again", self._known.webhook)
             self.parker.down(None)
             self.reports.notice(NoticeKind.UP, "a call has succeeded")
@@ -226,9 +230,8 @@ class LaneWork:
         asyncio.get_running_loop().call_soon(self.go_on)
 
     async def _carry_out(self, held: Held, decision: Decision, now: float) -> None:
+        """What follows from a call that did not bring it."""
         match decision:
-            case Delivered():
-                self._lane.finished(held)
             case RetryAt(at):
                 was_parked = held.document is not None
                 self._lane.retry_at(held, at, now)
@@ -243,7 +246,6 @@ class LaneWork:
             case Disable(reason):
                 await self._disable(reason)
                 self._lane.give_back(held)
-        self._count()
 
     def _count(self) -> None:
         """Keep the process's budget of bytes up to date."""
