@@ -64,6 +64,12 @@ class Intake:
         return bool(self._stopped)
 
     @property
+    def has_room(self) -> bool:
+        """Whether so much of a partition that is not read on has been sent that it is time to :meth:`refill`: not after each call."""
+        lane, waiting = self._lane, self._waiting
+        return any(lane.roomy(partition) if waiting[partition] else lane.thin(partition) for partition in self._stopped)
+
+    @property
     def stopped(self) -> list[Place]:
         """The partitions that are not read on for now."""
         return [(self._known.topic, partition) for partition in self._stopped]

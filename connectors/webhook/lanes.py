@@ -25,6 +25,7 @@ from schemas.parked import Parked
 BYTES_MAX = 16 * 1024 * 1024
 PARKED_MAX = 100_000
 THIN = 0.5
+ROOMY = 0.95
 QUICK_S_MAX = 10.0
 SLOW_S = 5.0
 AHEAD = 16  # deliveries of one parked document that are read back at a time
@@ -349,6 +350,10 @@ class Lane:
     def full(self, partition: int) -> bool:
         """Nothing more should be taken from the partition for now."""
         return self._above(partition, 1.0) or self.parking.full
+
+    def roomy(self, partition: int) -> bool:
+        """There is room for some of what waits before the window; a little at a time, so that nobody waits long for it to be taken in."""
+        return not self._above(partition, ROOMY) and not self.parking.full
 
     def thin(self, partition: int) -> bool:
         """A full partition may be read on: there is room worth a fetch."""

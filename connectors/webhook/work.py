@@ -185,7 +185,7 @@ class LaneWork:
             self._shared.freed()
             now = self._shared.now()
             following = self._startable(now, 1)  # first of all, which spares the next call a task of its own
-            if self.intake.is_stopped or self._lane.parking.documents:
+            if self._lane.parking.documents or (self.intake.is_stopped and (not following or self.intake.has_room)):
                 self.go_on()
             if not following:
                 self._write_parked()
