@@ -41,6 +41,8 @@ def attempt_of(
     """What is told about one call, secrets masked and bodies cut; times are seconds since 1970."""
     change = delivery.change
     started_us = int(started * 1_000_000)
+    asked = _request(request)
+    secrets = _secrets(request) if MASK in asked.headers.values() else []
     return Attempt(
         id=attempt_id(started_us, rng.getrandbits(64)),
         webhook=webhook,
@@ -55,8 +57,8 @@ def attempt_of(
         started_us=started_us,
         duration_us=max(int((ended - started) * 1_000_000), 0),
         outcome=OUTCOMES[type(decision)],
-        request=_request(request),
-        response=_response(result, _secrets(request)) if isinstance(result, Response) else None,
+        request=asked,
+        response=_response(result, secrets) if isinstance(result, Response) else None,
         error=error_of(result),
         next_attempt_us=int(decision.at * 1_000_000) if isinstance(decision, RetryAt | Returned) else None,
         test=test,
@@ -96,10 +98,7 @@ def _response(response: Response, secrets: list[str]) -> Exchanged:
 
 def _secrets(request: Request) -> list[str]:
     """The values of a request's secret headers; of credentials without their scheme, which is no secret and may be all that is left out."""
-    headers = request.headers
-    if _known(tuple(dict(headers))).is_plain:
-        return []
-    values = [value.rpartition(" ")[2] for name, value in headers if is_secret_header(name)]
+    values = [value.rpartition(" ")[2] for name, value in request.headers if is_secret_header(name)]
     return [value for value in values if len(value) >= SECRET_CHARS_MIN]
 
 
