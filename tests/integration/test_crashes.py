@@ -43,7 +43,7 @@ OK_MIN = 1_000
 QUIET_S = 3.0
 SETTLE_S = 240.0
 REFUSED_SHARE = 0.05
-STORM_CALLS = 30
+STORM_S = 2.0
 BEFORE_S = 5.0
 CALL_S = 3  # at most, of a call to a receiver
 
@@ -72,21 +72,20 @@ class Refusing:
         self.kinds: Counter[str] = Counter()
         self._rng = rng
         self._lock = threading.Lock()
-        self._storm = 0  # calls that are still answered with 5xx
+        self._storm_until = 0.0  # by time, not by calls: an endpoint that is down gets few
 
     def __call__(self, call: Call) -> Answer:
         webhook = call.headers.get("livehook-webhook")
         with self._lock:
             if webhook == "shaky" and self._rng.random() < REFUSED_SHARE:
                 return self._noted("503", Answer(503))
-            return self._moody(self._rng.random()) if webhook == "moody" else Answer()
+            return self._moody(self._rng.random(), call.at) if webhook == "moody" else Answer()
 
-    def _moody(self, chance: float) -> Answer:
-        if self._storm:
-            self._storm -= 1
+    def _moody(self, chance: float, now: float) -> Answer:
+        if now < self._storm_until:
             return self._noted("5xx storm", Answer(self._rng.choice((500, 502, 503, 504))))
         if chance < 0.002:
-            self._storm = STORM_CALLS
+            self._storm_until = now + STORM_S
         if chance < 0.006:
             return self._noted("hangs", Answer(hang=True))
         if chance < 0.016:
