@@ -15,7 +15,7 @@ from tests.simulation.workers import documents, matching
 from tests.simulation.world import World
 
 STEPS = 300
-SHAKY_STEPS = 20  # of peace, but for the receivers
+SHAKY_STEPS = 40  # of peace, but for the receivers
 NAMES = ("one", "two")
 IDS = "abcd"
 STRAY = "d"  # is always written to the wrong partition

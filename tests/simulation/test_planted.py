@@ -117,7 +117,7 @@ PLANTS = (
     commit_too_early, acknowledge_out_of_order, drop_on_revoke, forget_a_parked_document, reuse_a_txn_id, skip_the_origin_filter,
     ignore_via, fold_without_comparing_versions, cut_a_revision_at_the_wrong_origin, look_at_the_clock_twice, overtake_a_retry,
 )  # fmt: skip
-LATE: dict[Callable[[Patch], None], int] = {look_at_the_clock_twice: 130}
+LATE: dict[Callable[[Patch], None], int] = {look_at_the_clock_twice: 250}
 """Those that are rare: where to begin to look, to save time."""
 
 

@@ -78,7 +78,7 @@ class World:
         self.receivers = Receivers(self.rng)
         self.now_s = 1_000.0
         self.lag_s = self.rng.choice((0.0, 0.001, 0.1))
-        self.stutters = self.rng.random() < 0.5
+        self.stutters = self.rng.random() < 0.7
         self.wanted: dict[str, int] = {}
         self.members: dict[int, Sink] = {}
         self.owners: dict[str, Sink | None] = {}
