@@ -165,6 +165,7 @@ class Backfills:
         try:
             places = [(await asyncio.to_thread(self._log.offsets, lane.name, partition))[1] for partition in range(lane.partitions)]
         except Exception:
+            await catch_up(self._subscriptions, self._log, self._topics.webhooks.name)
             if self._subscriptions.registry.webhook(made.name) is None:  # deleted meanwhile, with its lane
                 return
             raise
@@ -414,7 +415,10 @@ class _Backfill:
                 self._since.setdefault(number, mark.origin)
 
     async def _send(self, plan: Plan, deliveries: Sequence[Record]) -> None:
-        if deliveries and min(await self._producer.send(deliveries, gone_ok=True)) < 0 and self._plan() is not None:
+        if not deliveries or min(await self._producer.send(deliveries, gone_ok=True)) >= 0:
+            return
+        await catch_up(self._subscriptions, self._log, self._topics.webhooks.name)  # the deletion may not have been read yet
+        if self._plan() is not None:
             raise Fatal(f"{plan.lane} is gone, but its webhook is not: put the webhook again, or delete it")
 
     async def _note(self, position: int) -> None:

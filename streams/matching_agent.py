@@ -109,7 +109,10 @@ class MatchingAgent:
         """
         # A webhook deleted in this moment takes its lane along; its deliveries have nowhere to go, and nobody waits for them.
         offsets = await self._producer.send(deliveries, gone_ok=True)
-        for lane in {record.topic for record, offset in zip(deliveries, offsets, strict=True) if offset < 0}:
+        gone = {record.topic for record, offset in zip(deliveries, offsets, strict=True) if offset < 0}
+        if gone:  # the deletion is in `webhooks`, but may not have been read yet
+            await catch_up(self._subscriptions, self._log, self._webhooks)
+        for lane in gone:
             name = self._topics.webhook_of_lane(lane) or ""
             if self._subscriptions.registry.webhook(name) is not None:
                 raise Fatal(f"{lane} is gone, but its webhook is not: put the webhook again, or delete it")

@@ -141,7 +141,7 @@ class Lane:
         if held.delivery.match in (Match.READY, Match.REQUERY_REQUIRED):
             self._closing.append(held)
             return
-        if held.delivery.match is Match.INITIALIZING:
+        if held.delivery.match is Match.INITIALIZING and (self._opening is None or self._opening.finished):
             self._opening = held
         document = self.parking.documents.get(self._group(held)) if self.parking.documents else None
         if document is not None:
@@ -321,12 +321,12 @@ class Lane:
         held.waits = False
         attempt = held.attempt - is_under_way
         self.parking.add(document, held, held.partition, 0 if is_under_way else held.size, attempt=attempt, due=held.due)
-        if self._tails.get(held.key) is not None and self.ordered:
-            del self._tails[held.key]
-        behind, held.next = held.next, None
+        last, behind, held.next = held, held.next, None
         while behind is not None:
             self.parking.add(document, behind, behind.partition, behind.size)
-            behind = behind.next
+            last, behind = behind, behind.next
+        if self._tails.get(held.key) is last:
+            del self._tails[held.key]
         if is_under_way:
             held.document = document
         else:
@@ -363,11 +363,10 @@ class Lane:
         return self.partitions[partition].span >= part * self._span_max or self.bytes >= part * self._bytes_max
 
     @property
-    def next_due(self) -> float | None:
-        """When :meth:`ready` or :meth:`wanted` will find more than now, if nothing else happens."""
-        waiting = self._waiting[0][0] if self._waiting else None
-        parked = self.parking.next_due
-        return parked if waiting is None else waiting if parked is None else min(waiting, parked)
+    def dues(self) -> list[float]:
+        """When :meth:`ready` and :meth:`wanted` will find more than now, if nothing else happens: each, for one may be held up."""
+        retry, parked = self._waiting[0][0] if self._waiting else None, self.parking.next_due
+        return [due for due in (retry, parked) if due is not None]
 
     @property
     def has_ready(self) -> bool:

@@ -44,7 +44,7 @@ class Parker:
         self._partition = partition_of_webhook(known.webhook, shared.parked_topic)
         self._down: list[Record] = []
         self._is_writing = False
-        self._is_reading = False
+        self.is_reading = False
 
     def begin(self) -> bool:
         """Whether there is something to write and nobody does so; :meth:`write` must follow."""
@@ -89,8 +89,8 @@ class Parker:
 
     def due(self, now: float, at_most: int) -> list[Document]:
         """Documents whose bodies are to be read back now; :meth:`read` must follow."""
-        found = [] if self._is_reading else self._lane.wanted(now, min(at_most, DOCUMENTS_MAX))
-        self._is_reading = self._is_reading or bool(found)
+        found = [] if self.is_reading else self._lane.wanted(now, min(at_most, DOCUMENTS_MAX))
+        self.is_reading = self.is_reading or bool(found)
         return found
 
     async def read(self, documents: Sequence[Document]) -> None:
@@ -112,7 +112,7 @@ class Parker:
             for document in documents:
                 await self._hand_over(document, found)
         finally:
-            self._is_reading = False
+            self.is_reading = False
 
     async def _hand_over(self, document: Document, found: dict[int, Bodies]) -> None:
         bodies: list[Held] = []

@@ -16,6 +16,7 @@ from connectors.webhook.health import Health
 from connectors.webhook.lanes import Lane
 from connectors.webhook.metrics import LaneState
 from connectors.webhook.ownership import Commit, LaneRecord, Place, Taken
+from connectors.webhook.pace import Pace
 from connectors.webhook.parked import Troubles
 from connectors.webhook.shared import Shared
 from connectors.webhook.view import item_of, lag_of
@@ -91,6 +92,8 @@ class LaneRunner:
             self._work.forgive_all()
         elif before.current.edit != webhook.current.edit:
             self._work.health.breaker.nudge()
+        if before.current.spec.url != webhook.current.spec.url:
+            self._work.health.pace = Pace()  # what the old endpoint asked for is no wish of the new one
         self.go_on()
 
     def _again(self, parked: Parked) -> Parked:

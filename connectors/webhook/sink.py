@@ -221,6 +221,7 @@ class Sink:
             if webhook is not None and webhook.current.uid == taken.lane.uid:  # else it was deleted since, and is given up in a moment
                 runner = self._runners[name] = self._by_topic[taken.lane.topic] = LaneRunner(taken, webhook, self._shared)
                 self._update(runner, webhook)
+                self._slots.resume(taken.lane.places)  # a pause that was asked for in an earlier life of the lane may come only now
                 fresh.append(runner)
         if fresh:
             self._in_background(self._restore(fresh))

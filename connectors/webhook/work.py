@@ -111,9 +111,9 @@ class LaneWork:
     def is_overdue(self) -> bool:
         """Whether something could be sent now and no call is under way: true for a moment at most, or nobody has thought of it."""
         now, lane = self._shared.now(), self._lane
-        if lane.in_flight or not self._may_start() or self._room(now) <= 0:
+        if lane.in_flight or self.parker.is_reading or not self._may_start() or self._room(now) <= 0:
             return False
-        return lane.has_ready or (lane.next_due is not None and lane.next_due <= now)
+        return lane.has_ready or any(due <= now for due in lane.dues)
 
     def forgive_all(self) -> None:
         """The webhook was resumed: its endpoint has a fresh start."""
@@ -149,14 +149,14 @@ class LaneWork:
         self._read_parked(now)
         self._arm(now)
 
-    def _startable(self, now: float, at_most: int | None = None) -> list[Held]:
+    def _startable(self, now: float) -> list[Held]:
         """What may be called now, counted as begun."""
         shared, lane, health = self._shared, self._lane, self.health
         if lane.in_flight >= self._concurrency or not self._may_start():
             return []
         share = shared.calls.allows(lane.in_flight)
         lane.concurrency = health.pace.concurrency(self._concurrency)
-        found = lane.ready(now, min(share, self._room(now), share if at_most is None else at_most))
+        found = lane.ready(now, min(share, self._room(now)))
         if len(found) >= share and lane.has_ready:
             shared.blocked[self] = None
         shared.calls.used += len(found)
@@ -184,7 +184,9 @@ class LaneWork:
             self._shared.calls.used -= 1  # a call that is cancelled is counted off in give_up
             self._shared.freed()
             now = self._shared.now()
-            following = self._startable(now, 1)  # first of all, which spares the next call a task of its own
+            following = self._startable(now)  # first of all, which spares the next call a task of its own
+            for more in following[1:]:  # what has ended may make room for many: a marker, or a pace that recovers
+                self._spawn(self._work(more))
             if self._lane.parking.documents or (self.intake.is_stopped and (not following or self.intake.has_room)):
                 self.go_on()
             if not following:
@@ -320,9 +322,8 @@ class LaneWork:
 
     def _next(self, now: float) -> float | None:
         """When there will be something to do, if nothing else happens. What is due already waits for a call to end, not for a time."""
-        due = self._lane.next_due
-        times = [] if due is None else [due]
-        if self._lane.has_ready or (due is not None and due <= now):
+        times = self._lane.dues
+        if self._lane.has_ready or any(due <= now for due in times):
             times.append(self.health.due(now))
             if self._rate is not None:
                 times.append(self._rate.due(now))
@@ -350,6 +351,9 @@ class LaneWork:
         shared.blocked.pop(self, None)
         shared.calls.used -= self._lane.in_flight
         shared.held_bytes.used -= self._counted
+        for lane in list(shared.blocked):
+            asyncio.get_running_loop().call_soon(lane.go_on)
+        shared.blocked.clear()
 
     async def ended(self) -> None:
         """Until the connections of what was under way are closed."""

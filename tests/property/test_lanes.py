@@ -93,7 +93,7 @@ class LaneRules(RuleBasedStateMachine):
 
     @invariant()
     def next_due(self) -> None:
-        due = self.lane.next_due
+        due = min(self.lane.dues, default=None)
         later = [at for at in self.due.values() if at > self.now]
         if later:
             assert due is not None

@@ -73,3 +73,34 @@ async def test_a_batch_with_many_deliveries_is_produced_in_bounded_rounds():
     assert agent.progress(0) > agent.progress(1)  # so that whoever watches sees it move within the batch
     keys = [record.key for records in producer.sent for record in records if record.topic == TOPICS.lane("w7").name]
     assert [f"people/p{offset}".encode() for offset in range(changes)] == keys
+
+
+async def test_a_lane_that_is_gone_before_the_deletion_was_read_is_no_error(monkeypatch):
+    """The API waits until *it* has read the deletion, then drops the lane; this worker's reader may be a moment behind."""
+    known = subscriptions()
+    webhook = known.registry.webhook("w7")
+    assert webhook is not None
+    deleted = msgspec.structs.replace(webhook.current, revision=2, edit=2, since=None, deleted=True, secrets=[])
+
+    class Dropped(Rounds):
+        async def send(self, records, *, gone_ok=False):
+            await super().send(records)
+            return [-1 if record.topic == TOPICS.lane("w7").name else 0 for record in records]
+
+    class Ahead:
+        """`webhooks` holds the deletion already; it is read as soon as somebody waits for it."""
+
+        def offsets(self, topic, partition):
+            return 0, 101
+
+    async def read(offset):
+        known.apply(deleted.key.encode(), encode_revision(deleted), offset)
+
+    monkeypatch.setattr(known, "wait_until", read)
+    producer, metrics = Dropped(), StreamsMetrics(CollectorRegistry())
+    log = cast(Log, Ahead())
+    backfills = Backfills(topics=TOPICS, producer=producer, log=log, subscriptions=known, metrics=metrics, fail=fail)
+    agent = MatchingAgent(topics=TOPICS, producer=producer, log=log, subscriptions=known, metrics=metrics, backfills=backfills)
+    agent._current.add(0)
+    await agent.process([received(0)])
+    assert known.registry.webhook("w7") is None

@@ -6,7 +6,8 @@ import asyncio
 import random
 import time
 from collections.abc import Collection, Sequence
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -26,6 +27,7 @@ from schemas.attempts import ErrorCode
 from schemas.changes import Change
 from schemas.deliveries import Delivery, Match
 from schemas.gaps import Gap
+from schemas.markers import marker_of
 from schemas.notices import Notice, NoticeKind
 from schemas.parked import Down, Parked
 from schemas.positions import Origin
@@ -743,6 +745,117 @@ async def test_a_slow_document_with_more_behind_it_than_the_window_holds_up_nobo
     for _ in range(40):
         await world.answer(200)
     assert [str(version) for version in range(2, 40)] == [dict(call.headers)["livehook-version"] for call in world.calls[2:40]]
+
+
+def opening_marker(offset: int = 0) -> LaneRecord:
+    """As the API puts it into the lane of a webhook that starts in the past."""
+    marker = marker_of(webhook(start="beginning", events=("create", "initializing")).current, Match.INITIALIZING, [0])
+    return LaneRecord(TOPIC, 0, offset, marker.change.key.encode(), encode_delivery(marker))
+
+
+async def test_after_the_opening_marker_all_go_at_once(world):
+    """What was read while the marker was being sent is not sent one by one."""
+    runner = world.runner(delivery=DeliverySettings(concurrency=64), start="beginning", events=("create", "initializing"))
+    await read(runner, opening_marker(), *[record(number, f"d{number}") for number in range(1, 41)])
+    assert 1 == len(world.open)
+    await world.answer(200)
+    assert 40 == len(world.open)
+
+
+async def test_a_pace_that_recovers_is_used(world):
+    """When the endpoint takes more calls at a time again, they are made, also while nothing new comes in."""
+    runner = world.runner(delivery=DeliverySettings(concurrency=8), retry=Retry(("0s", "5s", "5s", "5s"), 0.0))
+    await read(runner, *[record(number, f"d{number}") for number in range(4_000)])
+    assert 8 == len(world.open)
+    for _ in range(10):  # some are too much
+        world.now += 1
+        await world.answer(*([429, 200] * 4)[: len(world.open)])
+    for second in range(200):  # from now on all is well, for longer than any retry waits
+        world.now += 1
+        await world.answer(*[200] * len(world.open))
+        if second < 7:  # the timers of retries, of which the last is due by then
+            runner.go_on()
+            await world.settle()
+    pace = runner._work.health.pace
+    assert runner._lane.has_ready
+    assert (1.0, 8) == (pace.factor, len(world.open))
+
+
+async def test_a_retry_is_not_forgotten_behind_parked_ones_that_are_due(world):
+    """While parked documents are being read back, and more of them are due, a quick retry of another one still comes in time."""
+    parked = tuple(Parked("uid", 0, offset, f"c/p{offset}".encode(), 1, 0) for offset in range(100))
+    reading = asyncio.Event()
+
+    async def bodies(topic, partition, wanted):
+        await reading.wait()  # Kafka is slow
+
+    world.shared.records = cast(Any, SimpleNamespace(bodies=bodies))
+    runner = world.runner(
+        starts={0: Start(100)},
+        troubles=Troubles(parked),
+        delivery=DeliverySettings(concurrency=256),
+        retry=Retry(("0s", "20ms", "5s"), 0.0),
+    )
+    await read(runner, record(100, "fresh"))
+    await world.answer(500)
+    world.now += 1
+    world.called.clear()
+    async with asyncio.timeout(3):
+        await world.called.wait()
+    assert ("fresh", "2") in world.asked()
+
+
+async def test_order_switched_off_and_on_again_loses_no_document(world):
+    """A document that was parked meanwhile does not take the ones behind it along for good."""
+    runner = world.runner(retry=Retry(("0s", "1h"), 0.0))
+    await read(runner, record(0, "a"))
+    runner.update(webhook(edit=2, delivery=DeliverySettings(order="none"), retry=Retry(("0s", "1h"), 0.0)))
+    await world.answer(500)  # parked
+    await world.settle()
+    runner.update(webhook(edit=3, retry=Retry(("0s", "1h"), 0.0)))
+    world.log[0] = record(0, "a")
+    world.now += 3_700
+    runner.go_on()
+    await world.settle()
+    await world.answer(200)
+    await read(runner, record(1, "a"))
+    await world.settle()
+    assert [("a", "1"), ("a", "2"), ("a", "1")] == world.asked()
+
+
+async def test_a_lane_that_waits_for_the_others_goes_on_when_one_is_given_up():
+    """Its own call may hang for a minute: it is not what wakes it."""
+    world = World(calls=10)
+    first = world.runner("one", delivery=DeliverySettings(concurrency=64))
+    await read(first, *[record(number, f"d{number}") for number in range(20)])
+    assert 10 == len(world.open)
+    second = world.runner("two", delivery=DeliverySettings(concurrency=64))
+    await read(second, *[record(number, f"e{number}", name="two") for number in range(20)])
+    first.halt()
+    await first.halted()
+    await world.settle()
+    assert 10 == second.items()[0]["inFlight"]
+
+
+async def test_two_opening_markers_in_a_window_do_not_stop_the_lane(world):
+    """A replay of a selection copies the marker behind the lane's end: while the first one waits, nothing would be sent any more."""
+    runner = world.runner(start="beginning", events=("create", "initializing"))
+    await read(runner, opening_marker(), record(1, "a"), opening_marker(2))
+    await world.answer(200)
+    await world.answer(200, 200)
+    assert (3, 3) == (len(world.calls), runner.commits()[0].offset)
+
+
+async def test_what_the_old_url_asked_for_does_not_hold_for_the_new_one(world):
+    """Retry-After of a day from two documents pauses the lane; the webhook is given another URL."""
+    runner = world.runner()
+    await read(runner, *[record(number, f"d{number}") for number in range(2)])
+    await world.answer(*[Response(503, (("retry-after", "86400"),))] * 2)
+    await read(runner, record(2, "new"))
+    assert 2 == len(world.calls)
+    runner.update(webhook(edit=2, url="https://other.example.com/"))
+    await world.settle()
+    assert 3 == len(world.calls)
 
 
 def rewound(until: int = 3) -> KnownLane:
