@@ -83,16 +83,27 @@ def topic_difference(spec: TopicSpec, partitions: int, configs: Mapping[str, str
     return f"topic {spec.name}: {'; '.join(found)}" if found else None
 
 
-def delete_topic(config: KafkaConfig, name: str, *, timeout_s: float) -> None:
-    """Delete a topic and wait until it is gone, so that it can be made anew; one that is not there is no error."""
+def delete_topic(config: KafkaConfig, name: str, *, timeout_s: float, topic_id: str | None = None) -> None:
+    """
+    Delete a topic and wait until it is gone, so that it can be made anew; one that is not there is no error.
+
+    Args:  topic_id: as :func:`topic_ids` gives it; another topic that somebody has made of that name meanwhile stays. None: whichever
+           there is. librdkafka (2.16) deletes by name only, so the id is looked at right before.
+    """
     asking = _Asking(config, timeout_s)
 
-    def delete() -> bool | None:
-        with contextlib.suppress(UnknownTopic):
-            asking.one(f"delete topic {name}", asking.client.delete_topics([name], **asking.limits())[name])
-        return name not in asking.describe([name]) or None  # None: ask again
+    def is_there() -> bool:
+        found = asking.describe([name]).get(name)
+        return found is not None and topic_id in (None, str(found.topic_id))
+
+    def delete() -> bool:
+        if is_there():
+            with contextlib.suppress(UnknownTopic):
+                asking.one(f"delete topic {name}", asking.client.delete_topics([name], **asking.limits())[name])
+        return True
 
     asking.again_until(delete)
+    asking.again_until(lambda: not is_there() or None)  # None: ask again
 
 
 def topic_ids(config: KafkaConfig, names: Collection[str], *, timeout_s: float) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import cast
 
 from confluent_kafka import Message
@@ -28,17 +28,17 @@ class KafkaTopics:
         self._config = config
         self._replication = replication
 
-    async def existing(self, names: Sequence[str]) -> set[str]:
-        """Those of the topics that are there."""
-        return set(await asyncio.to_thread(admin.topic_ids, self._config, names, timeout_s=ADMIN_S_MAX))
+    async def existing(self, names: Sequence[str]) -> Mapping[str, str]:
+        """Those of the topics that are there, each with its id."""
+        return await asyncio.to_thread(admin.topic_ids, self._config, names, timeout_s=ADMIN_S_MAX)
 
     async def ensure(self, topic: TopicSpec) -> None:
         """Create the topic unless it is there."""
         await asyncio.to_thread(admin.ensure_topics, self._config, [topic], replication=self._replication, timeout_s=ADMIN_S_MAX)
 
-    async def delete(self, name: str) -> None:
-        """Delete the topic and wait until it is gone."""
-        await asyncio.to_thread(admin.delete_topic, self._config, name, timeout_s=ADMIN_S_MAX)
+    async def delete(self, name: str, topic_id: str) -> None:
+        """Delete the topic with this id and wait until it is gone."""
+        await asyncio.to_thread(admin.delete_topic, self._config, name, topic_id=topic_id, timeout_s=ADMIN_S_MAX)
 
 
 class KafkaGroups:

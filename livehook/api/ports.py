@@ -24,16 +24,16 @@ class Producer(Protocol):
 class TopicAdmin(Protocol):
     """Makes and deletes topics. Raises KafkaUnavailable, KafkaRefused."""
 
-    async def existing(self, names: Sequence[str]) -> set[str]:
-        """Those of the topics that are there."""
+    async def existing(self, names: Sequence[str]) -> Mapping[str, str]:
+        """Those of the topics that are there, each with its id: a topic that is made again has another one."""
         ...
 
     async def ensure(self, topic: TopicSpec) -> None:
         """Create the topic unless it is there. Raises TopicMismatch when it is there and differs."""
         ...
 
-    async def delete(self, name: str) -> None:
-        """Delete the topic and wait until it is gone; nothing happens when it is not there."""
+    async def delete(self, name: str, topic_id: str) -> None:
+        """Delete the topic and wait until it is gone; nothing happens when it is not there, or is another one of that name by now."""
         ...
 
 

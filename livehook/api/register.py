@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
@@ -98,7 +98,10 @@ class Register:
                  KafkaUnavailable, KafkaRefused, TimeoutError: whether it was written is unknown.
         """
         async with self.changing(name):
-            registry = self._view.registry
+            registry, lane = self._view.registry, self._topics.lane(name).name
+            left_over: Mapping[str, str] = {}
+            if registry.webhook(name) is None:
+                left_over = await self._admin.existing([lane])
             present, newest = registry.webhook(name), registry.newest(name)
             wanted = decide(present)
             try:
@@ -114,8 +117,8 @@ class Register:
                 raise Problem("conflict", str(error)) from error
             if revision is None:
                 return Written(self.get(name), is_new=False, is_secret_new=False)
-            if present is None and (newest is None or newest.deleted):
-                await self._admin.delete(self._topics.lane(name).name)  # of a former life, whose deletion was cut off
+            if present is None and (newest is None or newest.deleted) and lane in left_over:
+                await self._admin.delete(lane, left_over[lane])  # of a former life, whose deletion was cut off
             if present is None:
                 await self._open_lane(revision)
             await self._publish(revision)
@@ -180,11 +183,13 @@ class Register:
         async with self.changing(name):
             current = self.get(name).current
             newest = self._view.registry.newest(name) or current
+            lanes = await self._admin.existing([self._topics.lane(name).name])
             await self._publish(revisions.deleted(newest, self._now_us()))
             registry = self._view.registry
             gone = [key.encode() for key in (*(replay.key for replay in registry.replays(current)), *registry.keys_beside(name))]
             await self._producer.send([Record(self._topics.webhooks.name, key, None, partition=0) for key in gone])
-            await self._admin.delete(self._topics.lane(name).name)
+            for lane, topic_id in lanes.items():  # one that another API has made since is a new webhook's
+                await self._admin.delete(lane, topic_id)
 
     async def finish(self) -> None:
         """Finish what a crash cut off, before the first request: newest revisions get their marks, deleted webhooks lose their lanes."""
@@ -194,9 +199,16 @@ class Register:
             if revision.since is None:
                 logger.info("finishing revision %d of webhook %s", revision.revision, revision.name)
                 await self._publish(revision)
-        ended = [self._topics.lane(revision.name).name for revision in newest if revision.deleted]
-        for lane in await self._admin.existing(ended):
-            await self._admin.delete(lane)
+        await self._drop_lanes([revision.name for revision in newest if revision.deleted])
+
+    async def _drop_lanes(self, ended: Sequence[str]) -> None:
+        """Of webhooks that were deleted, unless they have been made again meanwhile."""
+        names = {self._topics.lane(name).name: name for name in ended}
+        for lane, topic_id in (await self._admin.existing(list(names))).items():
+            async with self.changing(names[lane]):
+                newest = self._view.registry.newest(names[lane])
+                if newest is not None and newest.deleted:
+                    await self._admin.delete(lane, topic_id)
 
     async def _open_lane(self, made: WebhookRevision) -> None:
         """The marker that comes before everything else, if asked for; who starts now has nothing to wait for."""

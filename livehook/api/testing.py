@@ -48,7 +48,7 @@ class FakeKafka:
         self.fed = FedActivity(topics, activity)
         self.registry = Registry()
         self.log: dict[tuple[str, int], list[Record]] = {}
-        self.lanes: set[str] = set()
+        self.lanes: dict[str, str] = {}  # with the id of each
         self.calls: list[str] = []
         self.history = FakeHistory()
         self.is_down = False
@@ -57,6 +57,7 @@ class FakeKafka:
         self.written_us: dict[tuple[str, int, int], int] = {}
         self.committed: dict[tuple[str, int], tuple[int, str]] = {}
         self._names: set[str] = set()
+        self._topic_ids = itertools.count(1)
 
     async def send(self, records: Sequence[Record]) -> list[int]:
         """Append, and fold what belongs to ``webhooks``."""
@@ -119,21 +120,22 @@ class FakeKafka:
         """See :class:`livehook.api.ports.WebhooksView`; everything is folded at once."""
         assert offset < len(self.log[self.topics.webhooks.name, 0])  # noqa: S101
 
-    async def existing(self, names: Sequence[str]) -> set[str]:
+    async def existing(self, names: Sequence[str]) -> Mapping[str, str]:
         """See :class:`livehook.api.ports.TopicAdmin`."""
-        return self.lanes & set(names)
+        return {name: self.lanes[name] for name in names if name in self.lanes}
 
     async def ensure(self, topic: TopicSpec) -> None:
         """See :class:`livehook.api.ports.TopicAdmin`."""
         if topic.partitions != 1:
             raise TopicMismatch([f"{topic.name} has 1 partition, must have {topic.partitions}"])
         self.calls.append(f"ensure {topic.name}")
-        self.lanes.add(topic.name)
+        self.lanes.setdefault(topic.name, f"id-{next(self._topic_ids)}")
 
-    async def delete(self, name: str) -> None:
+    async def delete(self, name: str, topic_id: str) -> None:
         """See :class:`livehook.api.ports.TopicAdmin`."""
-        self.calls.append(f"delete {name}")
-        self.lanes.discard(name)
+        if self.lanes.get(name) == topic_id:
+            self.calls.append(f"delete {name}")
+            del self.lanes[name]
 
 
 class FakeOverview:

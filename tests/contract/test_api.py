@@ -25,6 +25,7 @@ TOPICS = Topics(partitions=4)
 WEBHOOK = {"collection": "people", "query": "age >= 18", "url": "https://example.com/hook"}
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 DOCUMENTS = "/v1/collections/people/documents"
+LANE = TOPICS.lane("adults").name
 
 
 @pytest.fixture
@@ -307,7 +308,6 @@ class TestWebhooks:
         await api.put("/v1/webhooks/adults", json=WEBHOOK)
 
         assert [
-            "delete livehook.deliveries.adults",
             "ensure livehook.deliveries.adults",
             "livehook.webhooks",
             *["livehook.mutations"] * 4,
@@ -646,6 +646,37 @@ class TestWebhooks:
         second = kafka.registry.newest("adults")
 
         assert (first.uid, first.revision + 1) == (second.uid, second.revision)
+
+
+class TestTwoApis:
+    """Several processes may serve the API."""
+
+    async def test_a_start_does_not_delete_the_lane_of_a_webhook_that_was_just_made_again(self, api, kafka, monkeypatch):
+        """What was deleted when the start looked may be there by the time its lane would go."""
+        starting = fake_services(kafka).register
+        await api.put("/v1/webhooks/adults", json=WEBHOOK)
+        await api.delete("/v1/webhooks/adults")
+        existing = kafka.existing
+
+        async def slow(names):
+            monkeypatch.setattr(kafka, "existing", existing)
+            assert 201 == (await api.put("/v1/webhooks/adults", json=WEBHOOK)).status_code
+            return await existing(names)
+
+        monkeypatch.setattr(kafka, "existing", slow)
+        await starting.finish()
+
+        assert LANE in kafka.lanes
+
+    async def test_what_is_left_of_a_deleted_webhook_goes_at_the_next_start(self, api, kafka):
+        """The API that deleted it may have died before its lane went."""
+        await api.put("/v1/webhooks/adults", json=WEBHOOK)
+        lanes = dict(kafka.lanes)
+        await api.delete("/v1/webhooks/adults")
+        kafka.lanes = lanes
+        await fake_services(kafka).register.finish()
+
+        assert {} == kafka.lanes
 
 
 def disable(kafka):

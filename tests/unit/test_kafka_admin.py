@@ -59,6 +59,29 @@ def test_an_answer_without_an_offset_is_asked_for_again(monkeypatch):
     assert [] == client.answers
 
 
+class Deleting:
+    """A client that is asked to delete topics."""
+
+    def __init__(self):
+        self.deleted = []
+
+    def delete_topics(self, names, **_):
+        self.deleted += names
+        done: Future[None] = Future()
+        done.set_result(None)
+        return dict.fromkeys(names, done)
+
+
+@pytest.mark.parametrize(("ids", "expected"), [(["old", "old", "new"], ["t"]), (["new"], [])])
+def test_a_topic_that_was_made_again_meanwhile_is_not_deleted(monkeypatch, ids, expected):
+    """A topic is deleted once; what has another id is gone, whatever its name."""
+    client, ids = Deleting(), [*ids]
+    monkeypatch.setattr(admin, "_client", lambda config: cast(Any, client))
+    monkeypatch.setattr(admin._Asking, "describe", lambda *_: {"t": SimpleNamespace(topic_id=ids.pop(0) if ids[1:] else ids[0])})
+    admin.delete_topic(KafkaConfig(bootstrap_servers="localhost:1"), "t", topic_id="old", timeout_s=10)
+    assert expected == client.deleted
+
+
 @pytest.mark.parametrize(
     ("leader", "in_sync", "needed", "expected"),
     [(1, 2, "2", True), (1, 1, "2", False), (None, 2, "2", False), (-1, 2, "2", False), (1, 1, None, True)],
