@@ -26,6 +26,7 @@ from connectors.webhook.trial import send_test
 from livehook import __version__
 from livehook.activity import new_projector, new_recent, open_activity
 from livehook.api.app import Services, create_app
+from livehook.api.finishing import Finishing
 from livehook.api.guard import host_of, is_loopback
 from livehook.api.kafka import KafkaGroups, KafkaLogs, KafkaTopics, WebhooksFold
 from livehook.api.lane_copies import LaneCopies
@@ -114,6 +115,7 @@ class ApiRole:
         self._projector = new_projector(settings, self._topics, self._activity, self._recent, now_us=now_us, fail=fail)
         self._replaying = self._make_replaying()
         self._snapshots = Snapshots(self._register, self._fold)
+        self._finishing = Finishing(self._register, fail)
         self._app = create_app(self._services(address))
 
     @property
@@ -126,7 +128,8 @@ class ApiRole:
         await prepare(self._settings)
         self._producer.start()
         await self._fold.start(READ_S_MAX)
-        await self._register.finish()
+        if not await self._register.finish():
+            self._finishing.start()
         self._ping.start()
         self._projector.start()
         self._replaying.start()
@@ -135,6 +138,7 @@ class ApiRole:
     async def stop(self) -> None:
         """End; requests under way are finished by the server."""
         self._ping.stop()
+        await self._finishing.stop()
         await self._snapshots.stop()
         await self._replaying.stop()
         await asyncio.to_thread(self._projector.stop)

@@ -2,8 +2,10 @@
 The register of webhooks: writes revisions so that what a PUT answered holds from the next mutation on.
 
 A new selection is written, marked in every partition of ``mutations``, written again with the marks' offsets, and answered once it is read
-back. A crash anywhere before the answer leaves a revision without ``since``: the next start finishes it.
+back. A crash anywhere before the answer leaves a revision without ``since``: the next start finishes it, once it is UNDER_WAY_US old.
 Source: docs/explanation/architecture.md, "Revisions and marks".
+
+Several processes may serve the API. What one of them may be about to finish, the others leave alone for UNDER_WAY_US.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ from schemas.webhook_validation import Wanted
 from schemas.webhooks import Secret, State, WebhookRevision
 
 logger = logging.getLogger(__name__)
+
+UNDER_WAY_US = 60_000_000  # longer than a write takes, with all that it waits for
 
 Decide = Callable[[Webhook | None], Wanted]
 """What is wanted of a webhook, given what is there; called while nobody else changes it."""
@@ -191,15 +195,38 @@ class Register:
             for lane, topic_id in lanes.items():  # one that another API has made since is a new webhook's
                 await self._admin.delete(lane, topic_id)
 
-    async def finish(self) -> None:
-        """Finish what a crash cut off, before the first request: newest revisions get their marks, deleted webhooks lose their lanes."""
-        registry = self._view.registry
-        newest = [revision for name in self._view.names() if (revision := registry.newest(name)) is not None]
+    async def finish(self) -> bool:
+        """
+        Finish what a crash cut off: newest revisions get their marks, deleted webhooks lose their lanes. Raises as :meth:`write`.
+
+        Returns:  whether that is all; False: there is what may be under way at another API, so this is to be called again.
+        """
+        newest = self._newest()
         for revision in newest:
             if revision.since is None:
-                logger.info("finishing revision %d of webhook %s", revision.revision, revision.name)
-                await self._publish(revision)
+                await self._take_up(revision.name)
         await self._drop_lanes([revision.name for revision in newest if revision.deleted])
+        return all(revision.since is not None for revision in self._newest())
+
+    def _newest(self) -> list[WebhookRevision]:
+        return [revision for name in self._view.names() if (revision := self._view.registry.newest(name)) is not None]
+
+    async def _take_up(self, name: str) -> None:
+        """Finish a webhook's newest revision, unless somebody else has, or may be about to."""
+        async with self.changing(name):
+            revision = self._view.registry.newest(name)
+            if revision is None or revision.since is not None or self._is_under_way(revision):
+                return
+            logger.info("finishing revision %d of webhook %s", revision.revision, name)
+            await self._ensure_lane(revision)
+            since = await self._mark(revision)
+            await self._view.catch_up()
+            if self._view.registry.newest(name) == revision:  # else somebody was at it all the same: what that one answers holds
+                await self._publish(msgspec.structs.replace(revision, since=since))
+
+    def _is_under_way(self, revision: WebhookRevision) -> bool:
+        """By the clock of whoever wrote it, which may be ahead of ours."""
+        return revision.since is None and abs(self._now_us() - revision.updated_us) < UNDER_WAY_US
 
     async def _drop_lanes(self, ended: Sequence[str]) -> None:
         """Of webhooks that were deleted, unless they have been made again meanwhile."""
@@ -207,7 +234,7 @@ class Register:
         for lane, topic_id in (await self._admin.existing(list(names))).items():
             async with self.changing(names[lane]):
                 newest = self._view.registry.newest(names[lane])
-                if newest is not None and newest.deleted:
+                if newest is not None and newest.deleted and not self._is_under_way(newest):
                     await self._admin.delete(lane, topic_id)
 
     async def _open_lane(self, made: WebhookRevision) -> None:
@@ -220,12 +247,15 @@ class Register:
             await self._producer.send([Record(lane.name, one.change.key.encode(), encode_delivery(one), partition=0) for one in asked])
 
     async def _publish(self, revision: WebhookRevision) -> None:
-        if not revision.deleted:
-            await self._admin.ensure(self._topics.lane(revision.name, revision.spec.delivery.partitions))
+        await self._ensure_lane(revision)
         if revision.since is None:
             revision = msgspec.structs.replace(revision, since=await self._mark(revision))
         [offset] = await self._producer.send([self._record(revision)])
         await self._view.wait_until(offset)
+
+    async def _ensure_lane(self, revision: WebhookRevision) -> None:
+        if not revision.deleted:
+            await self._admin.ensure(self._topics.lane(revision.name, revision.spec.delivery.partitions))
 
     async def _mark(self, revision: WebhookRevision) -> list[Origin]:
         """Write a revision that has no ``since`` yet, and find out where in each partition of ``mutations`` it begins."""

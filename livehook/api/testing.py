@@ -189,9 +189,20 @@ async def fake_test_call(revision: WebhookRevision, doc: Mapping[str, Any], old:
     )
 
 
-def fake_services(kafka: FakeKafka, *, allow_private: bool = True, is_loopback: bool = True, token: str | None = None) -> Services:
-    """Services on a fake Kafka; uids, secrets and ids are counted, and time stands still but for a microsecond a look."""
-    ticks = itertools.count(NOW_US)
+def fake_services(
+    kafka: FakeKafka,
+    *,
+    allow_private: bool = True,
+    is_loopback: bool = True,
+    token: str | None = None,
+    ticks: Iterator[int] | None = None,
+) -> Services:
+    """
+    Services on a fake Kafka; uids, secrets and ids are counted.
+
+    Args:  ticks: the time at each look, µs since 1970; None: it stands still but for a microsecond a look.
+    """
+    ticks = itertools.count(NOW_US) if ticks is None else ticks
     uids, secrets, ids, replays = (itertools.count(1) for _ in range(4))
     register = Register(
         topics=kafka.topics,

@@ -1,24 +1,29 @@
 """The HTTP API as docs/reference/http-api.md has it: statuses, fields, headers. On a fake Kafka; tests/integration has the real one."""
 
+import asyncio
 import gzip
+import itertools
 import json
 import re
 
 import httpx
+import msgspec
 import pytest
 from fastapi import FastAPI
 
 from livehook.api import documents, problems
 from livehook.api.app import create_app
+from livehook.api.finishing import Finishing
 from livehook.api.problems import Problem
 from livehook.api.query import Queries
-from livehook.api.testing import FakeKafka, fake_services
+from livehook.api.register import UNDER_WAY_US
+from livehook.api.testing import NOW_US, FakeKafka, fake_services
 from schemas.changes import Change
-from schemas.mutations import Method, Mutation
+from schemas.mutations import MARK_KEY, Method, Mutation
 from schemas.positions import Origin
-from schemas.records import decode_mutation, decode_webhooks
+from schemas.records import decode_mutation, decode_webhooks, encode_revision
 from schemas.signing import public_key_of
-from schemas.topics import Topics
+from schemas.topics import Record, Topics
 from schemas.webhooks import State, WebhookRevision, WebhookStatus
 
 TOPICS = Topics(partitions=4)
@@ -633,7 +638,7 @@ class TestWebhooks:
             problem(await api.get("/v1/webhooks/adults"), 404, "not-found")
 
             kafka.fail_after = None
-            await services.register.finish()
+            assert await fake_services(kafka, ticks=later()).register.finish()
             assert 200 == (await api.get("/v1/webhooks/adults")).status_code
 
     async def test_a_put_after_a_cut_off_one_is_the_same_webhook(self, api, kafka):
@@ -648,8 +653,70 @@ class TestWebhooks:
         assert (first.uid, first.revision + 1) == (second.uid, second.revision)
 
 
+def later():
+    """The time when what was begun before is under way no more."""
+    return itertools.count(NOW_US + UNDER_WAY_US + 1_000)
+
+
 class TestTwoApis:
     """Several processes may serve the API."""
+
+    async def test_the_since_that_was_answered_stays(self, api, kafka, monkeypatch):
+        """An API that starts does not mark again what another one is just marking, even when its own marks come in later."""
+        send, answered = kafka.send, asyncio.Event()
+        starts: list[asyncio.Task[bool]] = []
+
+        async def slow(records):
+            is_marking = records[0].key == MARK_KEY
+            if is_marking and starts:
+                await answered.wait()
+            offsets = await send(records)
+            if is_marking and not starts:
+                starts.append(asyncio.create_task(fake_services(kafka).register.finish()))
+                await asyncio.sleep(0)
+            return offsets
+
+        monkeypatch.setattr(kafka, "send", slow)
+        assert 201 == (await api.put("/v1/webhooks/adults", json=WEBHOOK)).status_code
+        await api.post(DOCUMENTS, json={"_id": "accepted after the answer"})
+        answered.set()
+        await asyncio.gather(*starts)
+
+        assert {0} == {origin.offset for origin in kafka.registry.webhook("adults").current.since}
+
+    async def test_who_finishes_a_revision_late_leaves_the_since_that_was_answered(self, api, kafka, monkeypatch):
+        """Its clock may be ahead: it looks again once it has its own marks."""
+        kafka.fail_after = 1
+        problem(await api.put("/v1/webhooks/adults", json=WEBHOOK), 503, "unavailable")
+        kafka.fail_after = None
+        since = [Origin(0, partition, 7) for partition in range(4)]
+        send = kafka.send
+
+        async def slow(records):
+            offsets = await send(records)
+            if records[0].key == MARK_KEY:
+                answered = msgspec.structs.replace(kafka.registry.newest("adults"), since=since)
+                await send([Record("livehook.webhooks", answered.key.encode(), encode_revision(answered), partition=0)])
+            return offsets
+
+        monkeypatch.setattr(kafka, "send", slow)
+        assert await fake_services(kafka, ticks=later()).register.finish()
+
+        assert since == kafka.registry.webhook("adults").current.since
+
+    async def test_what_an_api_that_died_has_left_is_finished_when_it_is_old_enough(self, api, kafka):
+        """By an API that started right after it: it looks again until nothing is left."""
+        kafka.fail_after = 1
+        problem(await api.put("/v1/webhooks/adults", json=WEBHOOK), 503, "unavailable")
+        kafka.fail_after = None
+        register = fake_services(kafka, ticks=itertools.count(NOW_US, UNDER_WAY_US // 5)).register
+        assert not await register.finish()
+        assert kafka.registry.webhook("adults") is None
+
+        async with asyncio.timeout(5):
+            await Finishing(register, lambda error: pytest.fail(str(error)), every_s=0).run()
+
+        assert kafka.registry.webhook("adults") is not None
 
     async def test_a_start_does_not_delete_the_lane_of_a_webhook_that_was_just_made_again(self, api, kafka, monkeypatch):
         """What was deleted when the start looked may be there by the time its lane would go."""
@@ -762,9 +829,6 @@ class TestExplain:
         answer = await api.post("/v1/query/explain", json=body)
 
         assert [field] == [error["field"] for error in problem(answer, 422, "invalid")["errors"]]
-
-
-NOW_US = 1_790_000_000_000_000  # as the fake Kafka's clock begins
 
 
 class TestDryRun:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import msgspec
 import pytest
 
+from livehook.api.register import UNDER_WAY_US
 from livehook.api.revisions import with_snapshot
 from livehook.api.snapshots import Snapshots
-from livehook.api.testing import FakeKafka, fake_services
+from livehook.api.testing import NOW_US, FakeKafka, fake_services
 from schemas.backfills import BackfillReady, encode_backfill
 from schemas.gaps import Gap, encode_gap
 from schemas.positions import Origin
@@ -117,7 +120,7 @@ async def test_a_snapshot_that_a_crash_cut_off_is_finished_by_the_next_start(kaf
     kafka.fail_after = 1
     await snapshots.look()
     kafka.fail_after = None
-    await register.finish()
+    await fake_services(kafka, ticks=itertools.count(NOW_US + UNDER_WAY_US + 1_000)).register.finish()
     assert 2 == register.get("w").current.snapshot
 
 
