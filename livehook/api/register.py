@@ -106,6 +106,7 @@ class Register:
             left_over: Mapping[str, str] = {}
             if registry.webhook(name) is None:
                 left_over = await self._admin.existing([lane])
+                await self._view.catch_up()  # another API may have made the webhook meanwhile: then that lane is its
             present, newest = registry.webhook(name), registry.newest(name)
             wanted = decide(present)
             try:

@@ -661,6 +661,21 @@ def later():
 class TestTwoApis:
     """Several processes may serve the API."""
 
+    async def test_a_put_does_not_drop_the_lane_that_another_api_has_just_made(self, api, kafka, monkeypatch):
+        """What another API wrote while it looked for the lane of a former life is known before anything goes."""
+        existing = kafka.existing
+
+        async def slow(names):
+            monkeypatch.setattr(kafka, "existing", existing)
+            assert 201 == (await api.put("/v1/webhooks/adults", json=WEBHOOK)).status_code
+            return await existing(names)
+
+        monkeypatch.setattr(kafka, "existing", slow)
+        async with client(kafka) as other:
+            assert 200 == (await other.put("/v1/webhooks/adults", json=WEBHOOK)).status_code
+
+        assert "delete livehook.deliveries.adults" not in kafka.calls
+
     async def test_the_since_that_was_answered_stays(self, api, kafka, monkeypatch):
         """An API that starts does not mark again what another one is just marking, even when its own marks come in later."""
         send, answered = kafka.send, asyncio.Event()
