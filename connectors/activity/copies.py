@@ -15,6 +15,8 @@ import msgspec
 from schemas.deliveries import Delivery
 from schemas.positions import Position
 
+NONE = -1  # below every version: a marker's is 0
+
 Versions = Mapping[bytes, frozenset[int]]
 """For the key of each document, the versions of the deliveries that were asked for."""
 
@@ -43,12 +45,12 @@ class Copies:
     def note(self, key: bytes, delivery: Delivery) -> None:
         """What stands in the lane already: of a copy of ours, nothing up to it is copied again."""
         if delivery.replay == self._replay:
-            self._copied[key] = max(delivery.change.version, self._copied.get(key, 0))
+            self._copied[key] = max(delivery.change.version, self._copied.get(key, NONE))
 
     def take(self, key: bytes, delivery: Delivery) -> Delivery | None:
         """The copy to append for the next record of the lane; None: it needs none."""
         version = delivery.change.version
-        if delivery.webhook_uid != self._uid or version <= self._copied.get(key, 0):
+        if delivery.webhook_uid != self._uid or version <= self._copied.get(key, NONE):
             return None
         if version not in self._asked[key] if self._only else version < min(self._asked[key]):
             return None

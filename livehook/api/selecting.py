@@ -18,6 +18,7 @@ from livehook.api.replay_places import Place, Places
 from livehook.checks import query_field_error
 from schemas.deliveries import Delivery
 from schemas.errors import Invalid
+from schemas.markers import is_marker
 from schemas.records import encode_delivery
 from schemas.replays import Replay, Selected
 from schemas.topics import Record
@@ -44,9 +45,13 @@ class Selection:
         self._failed = frozenset(failed) if selected.failed else None
 
     def wants(self, delivery: Delivery) -> bool:
-        """Whether it is to be sent again. A copy is not: what it is a copy of stands in the lane before it."""
+        """
+        Whether it is to be sent again.
+
+        A copy is not: what it is a copy of stands in the lane before it. Nor is a marker: it tells of no document.
+        """
         change = delivery.change
-        if delivery.replay is not None or (self._ids and change.id not in self._ids):
+        if delivery.replay is not None or is_marker(delivery) or (self._ids and change.id not in self._ids):
             return False
         if self._failed is not None and delivery.webhook_id not in self._failed:
             return False

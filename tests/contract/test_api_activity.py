@@ -15,6 +15,7 @@ from schemas.attempts import Outcome
 from schemas.changes import Change
 from schemas.dead_letters import CONTROL_KEY, Claim, Settled, encode_control
 from schemas.deliveries import Delivery, Match
+from schemas.markers import marker_of
 from schemas.mutations import Method, Mutation
 from schemas.positions import Origin
 from schemas.records import decode_delivery, encode_attempt, encode_delivery, encode_mutation
@@ -351,6 +352,13 @@ class TestDeadLetters:
         assert 202 == (await home.post(f"/v1/dead-letters/{id_}/redrive")).status_code
         assert [1, 2, 3] == [version for _, version, _ in home.copies()]
         assert 1 == len({replay for _, _, replay in home.copies()})
+
+    async def test_a_marker_goes_to_its_lane(self, home):
+        """It has no version to tell it by, and may stand in the lane no more."""
+        marker = marker_of(home.kafka.registry.webhook("adults").current, Match.INITIALIZING)
+        id_ = await home.dead(encode_delivery(marker), key=marker.change.key.encode(), source=f"{LANE}/0/0", reason="exhausted")
+        assert 202 == (await home.post(f"/v1/dead-letters/{id_}/redrive")).status_code
+        assert [("initializing", 0)] == [copy[:2] for copy in home.copies()]
 
     async def test_many_by_filters(self, home):
         """Oldest first; what cannot be redriven is told and left."""

@@ -11,13 +11,15 @@ import pytest
 from connectors.webhook.offsets import Start, encode
 from connectors.webhook.ownership import jumps_of
 from livehook.api.app import create_app
+from livehook.api.selecting import Selection
 from livehook.api.testing import NOW_US, FakeKafka, fake_services
 from schemas.attempts import Outcome, attempt_id
 from schemas.changes import Change
 from schemas.deliveries import Delivery, Match
+from schemas.markers import marker_of
 from schemas.positions import Origin
 from schemas.records import decode_delivery, encode_attempt, encode_delivery
-from schemas.replays import ReplayState
+from schemas.replays import ReplayState, Selected
 from schemas.times import rfc3339
 from schemas.topics import Record, Topics
 from tests.activity import attempt
@@ -301,6 +303,11 @@ class TestSelection:
         await home.asked(from_={"beginning": True}, failed=True)
         await home.settled()
         assert [1, 2] == home.copies()
+
+    async def test_a_marker_is_not_selected(self, home):
+        """It tells of no document."""
+        marker = marker_of(home.kafka.registry.webhook("adults").current, Match.INITIALIZING)
+        assert not Selection(Selected(), set()).wants(marker)
 
     async def test_copies_are_not_copied_again(self, home):
         """A second replay of the same range has as many deliveries as the first."""
