@@ -23,7 +23,7 @@ from livehook.api.register import Register
 from livehook.api.replay_input import Asked
 from livehook.api.replay_places import Kept, Place, Places
 from livehook.api.replay_records import ReplayRecords
-from livehook.api.selecting import Copying, Selection
+from livehook.api.selecting import Copying, LaneStalled, Selection
 from schemas.registry import Webhook
 from schemas.replays import Replay, ReplayState, Selected
 from schemas.topics import Topics, TopicSpec
@@ -72,6 +72,7 @@ class Replaying:
         self._places = Places(logs)
         self._copying = Copying(self._places, producer, self._finished)
         self._copies: dict[str, asyncio.Task[None]] = {}
+        self._tried: dict[str, LaneStalled | None] = {}  # the selections that had a turn, the last one last, and what ended it
         self._new_id, self._now_us = new_id, now_us
         self._watching: asyncio.Task[None] | None = None
 
@@ -159,6 +160,8 @@ class Replaying:
     def _begin_copies(self, replay: Replay) -> None:
         """Unless somebody does so already, or there is too much to do for now: then it is begun later."""
         if replay.id not in self._copies and len(self._copies) < COPYING_MAX:
+            self._tried.pop(replay.id, None)
+            self._tried[replay.id] = None
             task = self._copies[replay.id] = asyncio.create_task(self._copy(replay), name=f"copies of {replay.id}")
             task.add_done_callback(lambda _: self._copies.pop(replay.id))
 
@@ -174,6 +177,8 @@ class Replaying:
             await self._copying.copy(lane.name, replay, selection, is_running=is_running)
             if is_running():
                 await self._records.copied(replay, (await self._places.kept(lane)).end)
+        except LaneStalled as stalled:
+            self._tried[replay.id] = stalled
         except (KafkaUnavailable, KafkaRefused, ActivityUnavailable, TimeoutError, Problem) as error:
             logger.warning("the copies of replay %s are cut off, and gone on with in a moment: %s", replay.id, error)
 
@@ -199,20 +204,35 @@ class Replaying:
             await self.look()
 
     async def look(self) -> None:
-        """Put on record which replays are done."""
-        for replay in self._records.running():
-            try:
-                await self._look_after(replay)
-            except (KafkaUnavailable, KafkaRefused, ActivityUnavailable, TimeoutError, Problem) as error:
-                logger.info("how far the replay %s is, is not known: %s", replay.id, error)
+        """Put on record which replays are done, and go on with selections."""
+        running = self._records.running()
+        uncopied = [replay for replay in running if replay.selected is not None and not replay.committed]
+        copied = [replay for replay in running if replay.selected is None or replay.committed]
+        for act, replays in ((self._end_if_over, copied), (self._go_on, self._next(uncopied))):
+            for replay in replays:
+                try:
+                    await act(replay)
+                except (KafkaUnavailable, KafkaRefused, ActivityUnavailable, TimeoutError, Problem) as error:
+                    logger.info("how far the replay %s is, is not known: %s", replay.id, error)
 
-    async def _look_after(self, replay: Replay) -> None:
-        if replay.selected is not None and not replay.committed:
-            self._begin_copies(replay)
-            return
+    async def _end_if_over(self, replay: Replay) -> None:
         progress = await self.progress(replay)
         if progress.is_over:
             await self._records.end(replay, ReplayState.DONE)
+
+    def _next(self, uncopied: Sequence[Replay]) -> list[Replay]:
+        """As many selections as there are places, those first whose turn is longest ago."""
+        ids = {replay.id for replay in uncopied}
+        self._tried = {id_: stalled for id_, stalled in self._tried.items() if id_ in ids or id_ in self._copies}
+        turns = {id_: turn for turn, id_ in enumerate(self._tried)}
+        waiting = [replay for replay in uncopied if replay.id not in self._copies]
+        return sorted(waiting, key=lambda replay: turns.get(replay.id, -1))[: COPYING_MAX - len(self._copies)]
+
+    async def _go_on(self, replay: Replay) -> None:
+        stalled = self._tried.pop(replay.id, None)
+        self._tried[replay.id] = stalled
+        if stalled is None or await self._copying.has_moved(stalled):
+            self._begin_copies(replay)
 
 
 def rewound(replay: Replay, committed: Sequence[tuple[int, int] | None]) -> Progress:

@@ -26,9 +26,22 @@ from streams.query import QueryError, compile_query
 from streams.query.compile import Predicate
 
 AHEAD_MAX = 5_000  # copies in a lane that are not finished: what is new waits for no more than these
-LOOK_AGAIN_S = 0.2
+LOOK_AGAIN_S = 0.2  # and so much later each time that the lane has not moved
+LOOKS_MAX = 5  # at a lane that does not move: 3 s in all
 
 _decode = msgspec.json.decode
+
+
+class LaneStalled(Exception):
+    """
+    A lane holds as many unfinished copies as it may, and does not move: others have their turn.
+
+    place:  the partition. end: where the copies end.
+    """
+
+    def __init__(self, place: Place, end: int) -> None:
+        super().__init__(f"{place[0]}/{place[1]} does not move")
+        self.place, self.end = place, end
 
 
 class Selection:
@@ -79,7 +92,7 @@ class Copying:
         """
         Copy what is wanted, but for what has been; ends early once ``is_running`` says no.
 
-        Raises:  KafkaUnavailable: some of it may be copied; to be called again.
+        Raises:  KafkaUnavailable; LaneStalled: some of it may be copied; to be called again.
         """
         for partition, (begin, until) in enumerate(zip(replay.begin, replay.until, strict=True)):
             place = (lane, partition)
@@ -99,11 +112,26 @@ class Copying:
             if not is_running():
                 return False
             end = (await self._producer.send(copies[first:last]))[-1] + 1
-            while end - await self._committed(place) > AHEAD_MAX:
-                if not is_running():
-                    return False
-                await asyncio.sleep(LOOK_AGAIN_S)
+            if not await self._until_near(place, end, is_running):
+                return False
         return True
+
+    async def _until_near(self, place: Place, end: int, is_running: Callable[[], bool]) -> bool:
+        """Until the lane has come near; False: the replay was cancelled."""
+        before, looks = -1, 0
+        while (committed := await self._committed(place)) + AHEAD_MAX < end:
+            if not is_running():
+                return False
+            looks = looks + 1 if committed == before else 0
+            if looks == LOOKS_MAX:
+                raise LaneStalled(place, end)
+            before = committed
+            await asyncio.sleep(LOOK_AGAIN_S * (looks + 1))
+        return True
+
+    async def has_moved(self, stalled: LaneStalled) -> bool:
+        """Whether the lane has come near since. Raises KafkaUnavailable."""
+        return await self._committed(stalled.place) + AHEAD_MAX >= stalled.end
 
     async def _copied(self, place: Place, replay: Replay) -> set[str]:
         """The ``webhook-id`` of each copy that was written before a crash."""

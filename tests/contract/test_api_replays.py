@@ -11,6 +11,7 @@ import pytest
 from connectors.webhook.offsets import Start, encode
 from connectors.webhook.ownership import jumps_of
 from livehook.api.app import create_app
+from livehook.api.replaying import COPYING_MAX
 from livehook.api.selecting import Selection
 from livehook.api.testing import NOW_US, FakeKafka, fake_services
 from schemas.attempts import Outcome, attempt_id
@@ -76,6 +77,23 @@ class Home:
         first = {one.change.txn_id: one.webhook_id for one in found if one.replay is None}
         assert all(first[one.change.txn_id] == one.webhook_id for one in found)
         return [(one.change.txn_id - 100) // 10 for one in found if one.replay is not None]
+
+    async def other(self, name: str, count: int) -> None:
+        """Another webhook, with so many deliveries in its lane, which does not move."""
+        await self.client.put(f"/v1/webhooks/{name}", json={"collection": "people", "url": "https://example.com/hook"})
+        webhook = self.kafka.registry.webhook(name)
+        assert webhook is not None
+        for number in range(count):
+            change = Change("people", f"d{number}", 100 + number, 1, None, b"{}", Origin(0, 0, number), 1)
+            value = encode_delivery(Delivery(webhook.current.uid, 1, Match.CREATE, change))
+            self.kafka._append(Record(TOPICS.lane(name).name, change.key.encode(), value, partition=0))
+
+    async def ask_other(self, name: str) -> None:
+        answer = await self.client.post(f"/v1/webhooks/{name}/replay", json={"from": {"beginning": True}, "query": "true"})
+        assert 202 == answer.status_code, answer.text
+
+    def copies_of(self, name: str) -> int:
+        return sum(decode_delivery(record.value or b"").replay is not None for record in self.kafka.records(TOPICS.lane(name).name))
 
     async def until_copied(self, count: int) -> None:
         deadline = time.monotonic() + 10
@@ -350,6 +368,31 @@ class TestSelection:
         home.commits(15)
         await home.services.replaying.look()
         assert 6 == len(home.copies())
+
+    async def test_lanes_that_do_not_move_do_not_hold_up_the_others(self, home, monkeypatch):
+        """Their selections give their places up, and go on when they do move."""
+        monkeypatch.setattr("livehook.api.selecting.AHEAD_MAX", 1)
+        monkeypatch.setattr("livehook.api.selecting.LOOK_AGAIN_S", 0)
+        stalled = [f"a{number}" for number in range(COPYING_MAX)]
+        for name in stalled:
+            await home.other(name, 3)
+        for name in stalled:
+            await home.ask_other(name)
+        home.deliver(3)
+        home.kafka.committed[PLACE] = 99, ""
+        await home.asked(from_={"beginning": True}, query="true")
+        await home.settled()
+        assert ([], [1] * COPYING_MAX) == (home.copies(), [home.copies_of(name) for name in stalled])
+
+        await home.services.replaying.look()
+        await home.settled()
+        assert ([0, 1, 2], [1] * COPYING_MAX) == (home.copies(), [home.copies_of(name) for name in stalled])
+
+        home.kafka.committed[TOPICS.lane("a0").name, 0] = 99, ""
+        for _ in range(2):  # two turns at most until everybody had one
+            await home.services.replaying.look()
+            await home.settled()
+        assert [3, *[1] * (COPYING_MAX - 1)] == [home.copies_of(name) for name in stalled]
 
     async def test_it_is_done_when_the_lane_has_passed_the_copies(self, home):
         """delivered counts what was answered with 2xx."""
