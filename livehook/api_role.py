@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from connectors.kafka.admin import partitions_of
 from connectors.kafka.config import KafkaConfig
-from connectors.kafka.errors import KafkaUnavailable, UnknownTopic
+from connectors.kafka.errors import KafkaRefused, KafkaUnavailable
 from connectors.kafka.history import TopicHistory
 from connectors.kafka.producer import Producer
 from connectors.webhook.attempts import attempt_record
@@ -37,6 +37,7 @@ from livehook.api.replay_records import ReplayRecords
 from livehook.api.replaying import Replaying
 from livehook.api.resend import Resends
 from livehook.api.snapshots import Snapshots
+from livehook.background import in_background
 from livehook.checks import check_identity, check_query, target_check
 from livehook.process import Fail
 from livehook.roles import READ_S_MAX, own_ports, prepare
@@ -53,11 +54,16 @@ USER_AGENT = f"livehook/{__version__}"
 
 
 class KafkaPing:
-    """Whether Kafka answers, asked in the background so that readiness never waits."""
+    """
+    Whether Kafka answers, asked in the background so that readiness never waits.
 
-    def __init__(self, config: KafkaConfig, topic: str) -> None:
+    Args:  fail: called with what nobody has thought of.
+    """
+
+    def __init__(self, config: KafkaConfig, topic: str, fail: Fail) -> None:
         self._config = config
         self._topic = topic
+        self._fail = fail
         self._answer = "not asked yet"
         self._task: asyncio.Task[None] | None = None
 
@@ -67,7 +73,7 @@ class KafkaPing:
 
     def start(self) -> None:
         """Start to ask."""
-        self._task = asyncio.create_task(self._ask(), name="ping Kafka")
+        self._task = in_background(self._ask(), name="ping Kafka", fail=self._fail)
 
     def stop(self) -> None:
         """Stop asking."""
@@ -79,7 +85,7 @@ class KafkaPing:
             try:
                 await asyncio.to_thread(partitions_of, self._config, self._topic, timeout_s=PING_S)
                 self._answer = "ok"
-            except (KafkaUnavailable, UnknownTopic) as error:
+            except (KafkaUnavailable, KafkaRefused) as error:
                 self._answer = str(error)
             await asyncio.sleep(PING_S)
 
@@ -94,7 +100,7 @@ class ApiRole:
         self._topics = settings.topics()
         self._producer = Producer(self._config, client_id=f"livehook-api@{address}", message_timeout_s=PRODUCE_S_MAX)
         self._fold = WebhooksFold(self._config, self._topics.webhooks.name, fail)
-        self._ping = KafkaPing(self._config, self._topics.webhooks.name)
+        self._ping = KafkaPing(self._config, self._topics.webhooks.name, fail)
         self._http = httpx.AsyncClient(trust_env=False, follow_redirects=False)
         self._metrics = CollectorRegistry()
         ProcessCollector(registry=self._metrics)
@@ -113,8 +119,8 @@ class ApiRole:
         self._activity = open_activity(settings, self._topics, folder)
         self._recent = new_recent()
         self._projector = new_projector(settings, self._topics, self._activity, self._recent, now_us=now_us, fail=fail)
-        self._replaying = self._make_replaying()
-        self._snapshots = Snapshots(self._register, self._fold)
+        self._replaying = self._make_replaying(fail)
+        self._snapshots = Snapshots(self._register, self._fold, fail)
         self._finishing = Finishing(self._register, fail)
         self._app = create_app(self._services(address))
 
@@ -148,12 +154,19 @@ class ApiRole:
         await asyncio.to_thread(self._fold.stop)
         await asyncio.to_thread(self._activity.close)
 
-    def _make_replaying(self) -> Replaying:
+    def _make_replaying(self, fail: Fail) -> Replaying:
         logs = KafkaLogs(self._config)
         shared: dict[str, Any] = {"topics": self._topics, "register": self._register, "now_us": now_us}
         records = ReplayRecords(**shared, producer=self._producer, view=self._fold)
         return Replaying(
-            **shared, records=records, activity=self._activity, producer=self._producer, logs=logs, commits=logs, new_id=new_replay_id
+            **shared,
+            records=records,
+            activity=self._activity,
+            producer=self._producer,
+            logs=logs,
+            commits=logs,
+            new_id=new_replay_id,
+            fail=fail,
         )
 
     def _services(self, address: str) -> Services:

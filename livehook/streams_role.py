@@ -25,6 +25,7 @@ from connectors.kafka.log import KafkaLog
 from connectors.kafka.producer import Producer
 from connectors.kafka.registry import SchemaRegistry
 from livehook import health
+from livehook.background import in_background
 from livehook.folders import instance_id
 from livehook.roles import ADMIN_S_MAX, READ_S_MAX, kafka_answers, prepare
 from livehook.settings import Settings
@@ -126,8 +127,8 @@ class StreamsRole:
                 raise KafkaUnavailable(f"cannot join the group: {error}") from error
             raise
         self._tasks = [
-            asyncio.create_task(self._measure(self._worker), name="measure lag"),
-            asyncio.create_task(self._ask_ends(self._worker), name="ends of logs"),
+            in_background(self._measure(self._worker), name="measure lag", fail=self._fail),
+            in_background(self._ask_ends(self._worker), name="ends of logs", fail=self._fail),
             asyncio.create_task(self._watchdog.run(), name="watchdog"),
         ]
 

@@ -24,6 +24,7 @@ from livehook.api.replay_input import Asked
 from livehook.api.replay_places import Kept, Place, Places
 from livehook.api.replay_records import ReplayRecords
 from livehook.api.selecting import Copying, LaneStalled, Selection
+from livehook.background import in_background
 from schemas.registry import Webhook
 from schemas.replays import Replay, ReplayState, Selected
 from schemas.topics import Topics, TopicSpec
@@ -51,7 +52,7 @@ class Progress(msgspec.Struct, frozen=True):
 
 class Replaying:
     """
-    Args:  new_id: makes a replay's id. now_us: µs since 1970.
+    Args:  new_id: makes a replay's id. now_us: µs since 1970. fail: called with what nobody has thought of.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Replaying:
         commits: Commits,
         new_id: Callable[[], str],
         now_us: Callable[[], int],
+        fail: Callable[[BaseException], None],
     ) -> None:
         self._topics, self._register, self._records, self._commits = topics, register, records, commits
         self._activity = activity
@@ -73,12 +75,12 @@ class Replaying:
         self._copying = Copying(self._places, producer, self._finished)
         self._copies: dict[str, asyncio.Task[None]] = {}
         self._tried: dict[str, LaneStalled | None] = {}  # the selections that had a turn, the last one last, and what ended it
-        self._new_id, self._now_us = new_id, now_us
+        self._new_id, self._now_us, self._fail = new_id, now_us, fail
         self._watching: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Look after the replays that are running, until :meth:`stop`."""
-        self._watching = asyncio.create_task(self._watch(), name="replays")
+        self._watching = in_background(self._watch(), name="replays", fail=self._fail)
 
     async def stop(self) -> None:
         """What is running goes on in the sinks, and is looked after again after the next start."""
@@ -163,7 +165,12 @@ class Replaying:
             self._tried.pop(replay.id, None)
             self._tried[replay.id] = None
             task = self._copies[replay.id] = asyncio.create_task(self._copy(replay), name=f"copies of {replay.id}")
-            task.add_done_callback(lambda _: self._copies.pop(replay.id))
+            task.add_done_callback(lambda task: self._ended(replay.id, task))
+
+    def _ended(self, id_: str, task: asyncio.Task[None]) -> None:
+        del self._copies[id_]
+        if not task.cancelled() and (error := task.exception()) is not None:  # no reason to end the API: it can be cancelled there
+            logger.error("the copies of replay %s have failed, and are tried again in their turn", id_, exc_info=error)
 
     async def _copy(self, replay: Replay) -> None:
         def is_running() -> bool:

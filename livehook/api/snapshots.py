@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from connectors.kafka.errors import KafkaRefused, KafkaUnavailable
 from livehook.api.ports import WebhooksView
 from livehook.api.problems import Problem
 from livehook.api.register import Register
+from livehook.background import in_background
 
 logger = logging.getLogger(__name__)
 
@@ -20,16 +22,20 @@ LOOK_EVERY_S = 1.0
 
 
 class Snapshots:
-    """Whatever a crash cuts off is taken up again after the next start."""
+    """
+    Whatever a crash cuts off is taken up again after the next start.
 
-    def __init__(self, register: Register, view: WebhooksView) -> None:
-        self._register, self._view = register, view
+    Args:  fail: called with what nobody has thought of.
+    """
+
+    def __init__(self, register: Register, view: WebhooksView, fail: Callable[[BaseException], None]) -> None:
+        self._register, self._view, self._fail = register, view, fail
         self._looking: asyncio.Task[None] | None = None
         self._unfinished: set[str] = set()
 
     def start(self) -> None:
         """Look again and again, until :meth:`stop`."""
-        self._looking = asyncio.create_task(self._look_again(), name="snapshots")
+        self._looking = in_background(self._look_again(), name="snapshots", fail=self._fail)
 
     async def stop(self) -> None:
         """Look no more."""

@@ -39,6 +39,7 @@ class FakeKafka:
     fail_after:  so many sends go well, the next ones do not; None: all do.
     removed:     how many of a partition's first records retention has taken. written_us: when a record was written.
     committed:   offset and metadata of a lane's partition, as sinks commit them.
+    failures:    what the API's background has told that it cannot go on with.
     calls:       what was done, in order: the topic of each record, and each topic made or deleted.
     """
 
@@ -50,6 +51,7 @@ class FakeKafka:
         self.log: dict[tuple[str, int], list[Record]] = {}
         self.lanes: dict[str, str] = {}  # with the id of each
         self.calls: list[str] = []
+        self.failures: list[BaseException] = []
         self.history = FakeHistory()
         self.is_down = False
         self.fail_after: int | None = None
@@ -225,7 +227,7 @@ def fake_services(
     timed: dict[str, Any] = {"topics": kafka.topics, "register": register, "now_us": shared["now_us"]}
     records = ReplayRecords(**timed, producer=kafka, view=kafka)
     logs: dict[str, Any] = {"producer": kafka, "logs": kafka, "commits": kafka, "activity": kafka.fed.activity}
-    replaying = Replaying(**timed, **logs, records=records, new_id=lambda: f"rpl_{next(replays)}")
+    replaying = Replaying(**timed, **logs, records=records, new_id=lambda: f"rpl_{next(replays)}", fail=kafka.failures.append)
     return Services(
         producer=kafka,
         mutations=kafka.topics.mutations.name,

@@ -224,6 +224,22 @@ class TestRewind:
             found = await home.replay(id_)
             assert ("running", 6, delivered, None) == (found["state"], found["deliveries"], found["delivered"], found["endedAt"])
 
+    async def test_who_cannot_look_after_replays_any_more_says_so(self, home, monkeypatch):
+        """Nothing would ever be done again, and nobody would see why."""
+        error, told = ValueError("a fault of ours"), asyncio.Event()
+
+        def broken():
+            told.set()
+            raise error
+
+        await home.services.replaying.stop()
+        monkeypatch.setattr("livehook.api.replaying.WATCH_EVERY_S", 0)
+        monkeypatch.setattr(home.services.replaying._records, "running", broken)
+        home.services.replaying.start()
+        await asyncio.wait_for(told.wait(), 5)
+        await home.services.replaying.stop()
+        assert error in home.kafka.failures
+
     async def test_it_is_done_for_good(self, home):
         """Also when the lane goes back again later."""
         home.deliver(10)

@@ -68,7 +68,7 @@ def kafka():
 async def made(kafka, **fields):
     register = fake_services(kafka).register
     await register.write("w", lambda present: Wanted(msgspec.structs.replace(SPEC, **fields)))
-    return register, Snapshots(register, kafka)
+    return register, Snapshots(register, kafka, kafka.failures.append)
 
 
 async def put(kafka, record, value):
@@ -105,7 +105,7 @@ async def test_a_kafka_that_is_away_is_asked_again(kafka):
     kafka.fail_after = 1  # the revision is on record, its marks are not
     await snapshots.look()
     kafka.fail_after = None
-    await Snapshots(register, kafka).look()
+    await Snapshots(register, kafka, kafka.failures.append).look()
     assert 0 == register.get("w").current.snapshot  # another process may be at it
     await snapshots.look()
     assert (2, 2) == (register.get("w").current.revision, register.get("w").current.snapshot)
