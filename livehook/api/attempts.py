@@ -21,6 +21,8 @@ from schemas.errors import FieldError
 from schemas.reader import Reader
 from schemas.records import decode_attempt
 
+NUMBER_DIGITS_MAX = 18
+
 
 class Attempts:
     """The endpoints."""
@@ -85,7 +87,8 @@ class Attempts:
     def _followed(self, cursor: str) -> int:
         """The number to go on with; of another process, or an earlier life of this one: from now on."""
         token, _, number = cursor.partition(".")
-        return int(number) if token == self._recent.token and number.isdecimal() else self._recent.end
+        is_ours = token == self._recent.token and number.isdecimal() and len(number) <= NUMBER_DIGITS_MAX
+        return int(number) if is_ours else self._recent.end
 
 
 def _page(attempts: Sequence[Attempt], cursor: str | None) -> Response:

@@ -43,7 +43,7 @@ class Guard:
         if self._is_loopback and not is_loopback(host_of(host)):
             return Problem("forbidden", "the Host header names no loopback address, so this may be another site's page: use 127.0.0.1")
         origin = headers.get("origin")
-        if origin is not None and method not in READING and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and method not in READING and _netloc(origin) != host.lower():
             return Problem("forbidden", "the call comes from another site's page")
         if self._token is not None and path.startswith("/v1") and not self._has_token(headers):
             return Problem("unauthorized", "the header Authorization: Bearer <token> is missing or wrong")
@@ -52,6 +52,14 @@ class Guard:
     def _has_token(self, headers: Headers) -> bool:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), (self._token or "").encode())
+
+
+def _netloc(origin: str) -> str | None:
+    """Host and port of a page; None: it is no URL."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def host_of(netloc: str) -> str:

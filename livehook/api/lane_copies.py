@@ -40,7 +40,7 @@ class LaneCopies:
 
     async def append(self, lane: Lane, copies: Copies, *, start: int, dry_run: bool = False) -> Appended | None:
         """
-        Copy what is wanted of a lane from ``start`` on, or from where it begins now; None: the lane is not there.
+        Copy what is wanted of a lane from ``start`` on, or from where it begins now; None: the lane is not there, or not any more.
 
         Raises:  TimeoutError: documents go on changing faster than they can be copied; what was copied may stand behind newer deliveries.
         """
@@ -57,7 +57,9 @@ class LaneCopies:
             if not copied or dry_run:
                 return Appended(count, first, until)
             # Asked for only now that the copies are acknowledged: whatever stands before them is below this end.
-            position, end = end, (await self._logs.ends([lane]))[lane][1]
+            if (kept := (await self._logs.ends([lane])).get(lane)) is None:
+                return None
+            position, end = end, kept[1]
         raise TimeoutError(f"documents of {lane[0]} go on changing while they are resent: send it again")
 
     async def note(self, lane: Lane, copies: Copies, start: int) -> None:

@@ -30,7 +30,7 @@ def limit(request: Request) -> int:
     Raises:  Problem: invalid.
     """
     text = request.query_params.get("limit", str(LIMIT))
-    if not text.isdecimal() or not text.isascii() or not 1 <= int(text[:9]) <= LIMIT_MAX:
+    if not (text.isdecimal() and text.isascii() and len(text) <= len(str(LIMIT_MAX)) and 1 <= int(text) <= LIMIT_MAX):
         raise invalid_field("limit", f"is {text[:20]!r}, must be 1 to {LIMIT_MAX}")
     return int(text)
 

@@ -111,7 +111,7 @@ class Redrives:
             if target in ends:
                 claims[id_] = letter, Claim(id_, self._new_token(), *target, ends[target][1], self._now_us())
             else:
-                left.append(Left(id_, f"{id_} cannot be redriven: there is no partition {target[0]}/{target[1]} any more"))
+                left.append(Left(id_, _gone_detail(id_, target)))
         return claims
 
     async def _held(self, claims: Mapping[str, tuple[Letter, Claim]], left: list[Left]) -> list[tuple[Letter, Claim]]:
@@ -154,8 +154,9 @@ class Redrives:
 
     async def _is_written(self, claim: Claim) -> bool:
         place = (claim.topic, claim.partition)
-        end = (await self._logs.ends([place]))[place][1]
-        async for batch in self._logs.read(*place, claim.from_offset, end):
+        if (kept := (await self._logs.ends([place])).get(place)) is None:
+            raise _gone(claim)
+        async for batch in self._logs.read(*place, claim.from_offset, kept[1]):
             if any(record.headers.get(REDRIVE_HEADER) == claim.letter.encode() for record in batch):
                 return True
         return False
@@ -170,7 +171,8 @@ class Redrives:
             await self._copies.note(lane, copies, claim.from_offset)
         if (first := copies.take(key, delivery)) is not None:
             await self._copies.write(lane, letter.key, [first])
-        await self._copies.append(lane, copies, start=_source(letter)[2])
+        if await self._copies.append(lane, copies, start=_source(letter)[2]) is None:
+            raise _gone(claim)
 
     def _uid(self, letter: Letter) -> str:
         """Of the letter's webhook as it is now. Raises Problem: not-found."""
@@ -201,6 +203,14 @@ def _delivery(letter: Letter) -> Delivery:
         return decode_delivery(letter.value or b"")
     except BadRecord as error:
         raise Problem("conflict", f"{letter_id(letter.place)} is no delivery and cannot be redriven: {error.detail}") from error
+
+
+def _gone(claim: Claim) -> Problem:
+    return Problem("conflict", _gone_detail(claim.letter, (claim.topic, claim.partition)))
+
+
+def _gone_detail(letter: str, target: Lane) -> str:
+    return f"{letter} cannot be redriven: there is no partition {target[0]}/{target[1]} any more"
 
 
 def _replay_id(topics: Topics, letter: str) -> str:

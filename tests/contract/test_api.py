@@ -602,7 +602,7 @@ class TestWebhooks:
 
         assert ["state"] == [error["field"] for error in problem(answer, 422, "invalid")["errors"]]
 
-    @pytest.mark.parametrize("limit", ["0", "1001", "-1", "x", "٣"])
+    @pytest.mark.parametrize("limit", ["0", "1001", "-1", "x", "٣", "00000000199999999", "000000001" + "9" * 5_000])
     async def test_a_wrong_limit_is_invalid(self, api, limit):
         """1 to 1,000."""
         answer = await api.get("/v1/webhooks", params={"limit": limit})
@@ -977,6 +977,7 @@ class TestEverywhere:
     async def test_another_sites_page_may_not_write(self, api):
         """A browser says where a call comes from."""
         problem(await api.post("/v1/webhooks/adults/pause", headers={"origin": "https://evil.example"}), 403, "forbidden")
+        problem(await api.post("/v1/webhooks/adults/pause", headers={"origin": "http://[no-url"}), 403, "forbidden")
         own = await api.post("/v1/webhooks/adults/pause", headers={"origin": "http://127.0.0.1:8080"})
         assert 404 == own.status_code
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import httpx
@@ -60,6 +61,15 @@ class Home:
         """Document, version and replay of what was appended to the lane as a copy."""
         deliveries = [decode_delivery(record.value) for record in self.kafka.records(LANE)]
         return [(one.change.id, one.change.version, one.replay) for one in deliveries if one.replay is not None]
+
+    def lane_goes_after(self, looks, monkeypatch):
+        """Somebody deletes the webhook when the ends of its lane were asked for so often."""
+        ends, asked = self.kafka.ends, itertools.count(1)
+
+        async def going(partitions):
+            return await ends(partitions) if next(asked) <= looks else {}
+
+        monkeypatch.setattr(self.kafka, "ends", going)
 
     async def post(self, path, body=None):
         return await self.client.post(path, json={} if body is None else body)
@@ -166,6 +176,7 @@ class TestAttempts:
         assert ([attempt(9).id, attempt(3).id], True) == ((found := await followed(cursor))[0], found[1] != cursor)
         assert [attempt(3).id] == (await followed(cursor, outcome="failed"))[0]
         assert [] == (await followed(found[1]))[0] == (await followed("other.0"))[0]
+        assert found[1] == (await followed(f"{cursor.partition('.')[0]}.{'9' * 5_000}"))[1]
 
     async def test_without_a_database_it_says_so(self):
         """503; the rest of the API works."""
@@ -264,6 +275,12 @@ class TestResend:
         """409."""
         await home.attempted(made)
         assert why in problem(await home.post(f"/v1/attempts/{made.id}/resend"), 409, "conflict")["detail"]
+
+    async def test_a_lane_that_goes_meanwhile_is_told(self, home, monkeypatch):
+        """409, as when it had gone before."""
+        tried = await home.delivered(1)
+        home.lane_goes_after(1, monkeypatch)
+        problem(await home.post(f"/v1/attempts/{tried.id}/resend"), 409, "conflict")
 
     async def test_deliveries_of_an_earlier_webhook_stay(self, home):
         """The same name was made again: its receiver may be another one."""
@@ -394,6 +411,26 @@ class TestDeadLetters:
         await self._age_claim(home, id_)
         assert 202 == (await home.post(f"/v1/dead-letters/{id_}/redrive")).status_code
         assert [1, 2, 3] == [version for _, version, _ in home.copies()]
+
+    @pytest.mark.parametrize("looks", [0, 1, 2])
+    async def test_a_lane_that_goes_meanwhile_leaves_the_letter(self, home, monkeypatch, looks):
+        """409, and it is listed."""
+        change = Change("people", "a", 1, 1, None, b"{}", Origin(0, 0, 1), 1)
+        id_ = await home.dead(encode_delivery(Delivery("whk_1", 1, Match.CREATE, change)), source=f"{LANE}/0/0", reason="exhausted")
+        await home.delivered(2)
+        home.lane_goes_after(looks, monkeypatch)
+        assert "any more" in problem(await home.post(f"/v1/dead-letters/{id_}/redrive"), 409, "conflict")["detail"]
+        assert 200 == (await home.client.get(f"/v1/dead-letters/{id_}")).status_code
+
+    async def test_a_topic_that_is_gone_when_a_redrive_goes_on_leaves_the_letter(self, home, monkeypatch):
+        """Whether the one that was cut off had written it is not to be found out."""
+        id_ = await home.dead(MUTATION)
+        home.kafka.fail_after = 2  # it is written, but not settled
+        await home.post(f"/v1/dead-letters/{id_}/redrive")
+        home.kafka.fail_after = None
+        await self._age_claim(home, id_)
+        home.lane_goes_after(1, monkeypatch)
+        assert "any more" in problem(await home.post(f"/v1/dead-letters/{id_}/redrive"), 409, "conflict")["detail"]
 
     async def _age_claim(self, home, id_):
         """Make the claim on record two minutes older, as if that time had passed."""
