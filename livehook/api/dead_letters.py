@@ -67,7 +67,7 @@ class DeadLetters:
 
     async def redrive(self, request: Request) -> Response:
         """Send it on its way again."""
-        redriven = await self._redrives.redrive([await self._found(request)])
+        redriven = await self._redrives.redrive([(await self._found(request)).place])
         if redriven.left:
             raise Problem("conflict", redriven.left[0].detail)
         return bodies.json_response({"redriven": redriven.redriven, "left": [], "nextCursor": None}, 202)
@@ -78,9 +78,7 @@ class DeadLetters:
         filters, beyond = letter_filters(reader, self._now_us()), _cursor(reader.text("cursor"))
         ended(reader)
         page = await asyncio.to_thread(self._activity.letters, filters, limit=REDRIVEN_MAX, beyond=beyond, oldest_first=True)
-        # The list has only the start of large values.
-        whole = [await asyncio.to_thread(self._activity.letter, letter.place) if letter.truncated else letter for letter in page.items]
-        redriven = await self._redrives.redrive([letter for letter in whole if letter is not None])
+        redriven = await self._redrives.redrive([letter.place for letter in page.items])
         return bodies.json_response({"redriven": redriven.redriven, "left": redriven.left, "nextCursor": _next_cursor(page)}, 202)
 
     async def _found(self, request: Request) -> Letter:

@@ -28,6 +28,7 @@ from schemas.dead_letters import CONTROL_KEY, REDRIVE_HEADER, Claim, Control, Se
 from schemas.deliveries import Delivery
 from schemas.errors import BadRecord
 from schemas.keys import partition_of
+from schemas.positions import Position
 from schemas.records import decode_delivery
 from schemas.topics import Record, Topics
 
@@ -70,20 +71,21 @@ class Redrives:
         self._producer, self._logs, self._copies = producer, logs, copies
         self._new_token, self._now_us = new_token, now_us
 
-    async def redrive(self, letters: Sequence[Letter]) -> Redriven:
+    async def redrive(self, places: Sequence[Position]) -> Redriven:
         """
         Send letters on their way again, oldest first; one that cannot be does not hold up the others.
 
+        Args:    places: theirs in ``dead-letters``. Of the letters, which may be large, one is held at a time.
         Raises:  KafkaUnavailable, TimeoutError, ActivityUnavailable: what was not settled is still listed, and may be redriven again.
         """
         left: list[Left] = []
-        claims = await self._claims(sorted(letters, key=lambda letter: letter.place), left)
+        claims = await self._claims(sorted(places), left)
         held = await self._held(claims, left)
         done: list[str] = []
         try:
-            for letter, claim in held:
+            for place, claim in held:
                 try:
-                    await self._carry_out(letter, claim, is_first=claims[claim.letter][1] == claim)
+                    await self._carry_out(await self._letter(place), claim, is_first=claims[place] == claim)
                 except Problem as problem:
                     left.append(Left(claim.letter, problem.detail))
                 else:
@@ -96,36 +98,45 @@ class Redrives:
         """Take one letter out of the list. Raises KafkaUnavailable; TimeoutError."""
         await self._settle([letter_id(letter.place)], "discarded")
 
-    async def _claims(self, letters: Sequence[Letter], left: list[Left]) -> dict[str, tuple[Letter, Claim]]:
-        """What to claim, by letter."""
-        targets: list[tuple[Letter, Lane]] = []
-        for letter in letters:
+    async def _letter(self, place: Position) -> Letter:
+        """Raises Problem: conflict: it is listed no more."""
+        letter = await asyncio.to_thread(self._activity.letter, place)
+        if letter is None:
+            raise Problem("conflict", f"{letter_id(place)} was redriven or discarded meanwhile")
+        return letter
+
+    async def _claims(self, places: Sequence[Position], left: list[Left]) -> dict[Position, Claim]:
+        """What to claim."""
+        targets: dict[Position, Lane] = {}
+        for place in places:
             try:
-                targets.append((letter, self._target(letter)))
+                targets[place] = self._target(await self._letter(place))
             except Problem as problem:
-                left.append(Left(letter_id(letter.place), problem.detail))
-        ends = await self._logs.ends(list({target for _, target in targets}))
-        claims: dict[str, tuple[Letter, Claim]] = {}
-        for letter, target in targets:
-            id_ = letter_id(letter.place)
+                left.append(Left(letter_id(place), problem.detail))
+        ends = await self._logs.ends(list(set(targets.values())))
+        claims: dict[Position, Claim] = {}
+        for place, target in targets.items():
+            id_ = letter_id(place)
             if target in ends:
-                claims[id_] = letter, Claim(id_, self._new_token(), *target, ends[target][1], self._now_us())
+                claims[place] = Claim(id_, self._new_token(), *target, ends[target][1], self._now_us())
             else:
                 left.append(Left(id_, _gone_detail(id_, target)))
         return claims
 
-    async def _held(self, claims: Mapping[str, tuple[Letter, Claim]], left: list[Left]) -> list[tuple[Letter, Claim]]:
+    async def _held(self, claims: Mapping[Position, Claim], left: list[Left]) -> list[tuple[Position, Claim]]:
         """Claim them; those of which the claim is ours, as it holds."""
-        await self._control([claim for _, claim in claims.values()])
-        held: list[tuple[Letter, Claim]] = []
-        for id_, (letter, claim) in claims.items():
-            present = await asyncio.to_thread(self._activity.letter, letter.place)
-            if present is None or present.claim is None:
-                left.append(Left(id_, f"{id_} was redriven or discarded meanwhile"))
-            elif present.claim.token != claim.token:
-                left.append(Left(id_, f"{id_} is being redriven already: see in a minute whether it is still there"))
+        await self._control([*claims.values()])
+        held: list[tuple[Position, Claim]] = []
+        for place, claim in claims.items():
+            try:
+                present = (await self._letter(place)).claim
+            except Problem as problem:
+                left.append(Left(claim.letter, problem.detail))
+                continue
+            if present is None or present.token != claim.token:
+                left.append(Left(claim.letter, f"{claim.letter} is being redriven already: see in a minute whether it is still there"))
             else:
-                held.append((present, present.claim))
+                held.append((place, present))
         return held
 
     async def _carry_out(self, letter: Letter, claim: Claim, *, is_first: bool) -> None:

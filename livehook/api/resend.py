@@ -17,13 +17,14 @@ from livehook.api.ports import Producer
 from livehook.api.problems import Problem, invalid_field
 from livehook.api.register import Register
 from schemas.attempts import Attempt
+from schemas.positions import Position
 from schemas.registry import Webhook
 from schemas.resends import Resend, encode_resend
 from schemas.times import rfc3339
 from schemas.topics import Record, Topics
 
 RESENT_MAX = 10_000
-PAGE = 1_000
+PAGE = 100  # attempts with their bodies
 SHOWN_S_MAX = 2.0
 LOOK_AGAIN_S = 0.02
 
@@ -35,6 +36,17 @@ class Resent(msgspec.Struct, frozen=True):
     deliveries: int
     begin: Mapping[str, str | int]
     until: Mapping[str, str | int]
+
+
+class _Tried(msgspec.Struct, frozen=True, gc=False):
+    """What is to be known of an attempt to resend its delivery: it may be one of very many, and bodies are large."""
+
+    webhook: str
+    document: str
+    version: int
+    place: Position
+    is_copy: bool
+    started_us: int
 
 
 class _Asked(msgspec.Struct):
@@ -75,7 +87,7 @@ class Resends:
         if reason is not None:
             raise Problem("conflict", f"the attempt {attempt.id} cannot be resent: {reason}")
         self._register.get(attempt.webhook)
-        resent = await self._resend([attempt], only=only, dry_run=False)
+        resent = await self._resend(_sendable([attempt]), only=only, dry_run=False)
         if not resent.deliveries:
             raise Problem("conflict", f"the lane of {attempt.webhook} holds the delivery of {attempt.id} no more")
         return resent
@@ -88,12 +100,12 @@ class Resends:
         """
         return await self._resend(await self._selected(filters), only=only, dry_run=dry_run)
 
-    async def _selected(self, filters: AttemptFilters) -> list[Attempt]:
-        found: list[Attempt] = []
+    async def _selected(self, filters: AttemptFilters) -> list[_Tried]:
+        found: list[_Tried] = []
         before = None
         while True:
             page = await asyncio.to_thread(self._activity.attempts, filters, limit=PAGE, before=before)
-            found += [attempt for attempt in page.items if _unsendable(attempt) is None]
+            found += _sendable(page.items)
             if len(found) > RESENT_MAX:
                 raise invalid_field(
                     "", f"the filters select more than {RESENT_MAX:,} attempts: select fewer, for example with since and until"
@@ -101,7 +113,7 @@ class Resends:
             if (before := page.cursor) is None:
                 return found
 
-    async def _resend(self, attempts: Sequence[Attempt], *, only: bool, dry_run: bool) -> Resent:
+    async def _resend(self, attempts: Sequence[_Tried], *, only: bool, dry_run: bool) -> Resent:
         lanes = self._lanes(attempts)
         replay, started_us = self._new_id(), self._now_us()
         done: dict[Lane, Appended] = {}
@@ -119,27 +131,24 @@ class Resends:
         await self._record(Resend(replay, names.pop() if len(names) == 1 else None, deliveries, started_us))
         return Resent(replay, deliveries, begin, until)
 
-    def _lanes(self, attempts: Iterable[Attempt]) -> dict[Lane, _Asked]:
+    def _lanes(self, attempts: Iterable[_Tried]) -> dict[Lane, _Asked]:
         """What is asked of each lane partition; webhooks that are gone have none."""
         lanes: dict[Lane, _Asked] = {}
         for attempt in attempts:
-            place = lane_place(attempt.offset)
             try:
                 webhook = self._register.get(attempt.webhook)
             except Problem:
                 continue
-            if place is None:
-                continue
             # A copy's own place says nothing of where the later deliveries of its document stand: these may come before it.
-            start = 0 if attempt.replay is not None else place.offset
-            lane = self._topics.lane(attempt.webhook).name, place.partition
+            start = 0 if attempt.is_copy else attempt.place.offset
+            lane = self._topics.lane(attempt.webhook).name, attempt.place.partition
             asked = lanes.setdefault(lane, _Asked(webhook, start, {}))
             asked.start = min(asked.start, start)
             asked.versions.setdefault(attempt.document.encode(), set()).add(attempt.version)
         return lanes
 
     def _range(
-        self, lanes: Mapping[Lane, _Asked], done: Mapping[Lane, Appended], attempts: Sequence[Attempt], now_us: int
+        self, lanes: Mapping[Lane, _Asked], done: Mapping[Lane, Appended], attempts: Sequence[_Tried], now_us: int
     ) -> tuple[Mapping[str, str | int], Mapping[str, str | int]]:
         """Offsets where it is all in one lane, as of a replay, else times."""
         if len(done) == 1:
@@ -170,6 +179,14 @@ async def projected(activity: Activity, place: Place, offset: int, timeout_s: fl
         if time.monotonic() > deadline:
             raise TimeoutError(f"the activity log has not read {place[0]} to offset {offset} within {timeout_s:g} s: try again")
         await asyncio.sleep(LOOK_AGAIN_S)
+
+
+def _sendable(attempts: Iterable[Attempt]) -> list[_Tried]:
+    return [
+        _Tried(attempt.webhook, attempt.document, attempt.version, place, attempt.replay is not None, attempt.started_us)
+        for attempt in attempts
+        if _unsendable(attempt) is None and (place := lane_place(attempt.offset)) is not None
+    ]
 
 
 def _unsendable(attempt: Attempt) -> str | None:

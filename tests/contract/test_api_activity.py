@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import tracemalloc
 
 import httpx
 import msgspec
@@ -383,6 +384,20 @@ class TestDeadLetters:
         answer = (await home.post("/v1/dead-letters/redrive", {"reason": "invalid"})).json()
         assert ([ids[0], ids[2]], [ids[1]], None) == (answer["redriven"], [one["id"] for one in answer["left"]], answer["nextCursor"])
         assert [ids[1]] == [item["id"] for item in (await home.client.get("/v1/dead-letters")).json()["items"]]
+
+    async def test_many_are_not_held_in_memory_at_once(self, home):
+        """Each may be as large as a record of Kafka."""
+        size, count = 400_000, 8
+        for _ in range(count):
+            await home.dead(b"x" * size, source="nowhere")
+        tracemalloc.start()
+        try:
+            answer = (await home.post("/v1/dead-letters/redrive", {"reason": "invalid"})).json()
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert count == len(answer["left"])
+        assert peak < count * size / 2
 
     @pytest.mark.parametrize("steps", [0, 1, 2])
     async def test_a_crash_repeats_nothing(self, home, steps):
