@@ -30,7 +30,7 @@ from tests.simulation.storm import NAMES, Storm
 from tests.simulation.world import World
 
 SEED = int(os.environ.get("LIVEHOOK_SIM_SEED", "1"))
-SEEDS = int(os.environ.get("LIVEHOOK_SIM_SEEDS", "400")) // 10 + 1
+SEEDS = int(os.environ.get("LIVEHOOK_SIM_SEEDS", "250")) // 10 + 1
 GONE = (Match.LEAVE.value, Match.REMOVE.value)
 MARKER = Match.REQUERY_REQUIRED.value
 

@@ -20,7 +20,7 @@ import pytest
 from tests.conftest import Say
 from tests.simulation.storm import broken, run
 
-COUNT = int(os.environ.get("LIVEHOOK_SIM_SEEDS", "1000"))
+COUNT = int(os.environ.get("LIVEHOOK_SIM_SEEDS", "500"))
 BLOCK = 25
 SHOWN_MAX = 3
 VIOLATIONS_SHOWN_MAX = 5
