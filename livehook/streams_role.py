@@ -71,6 +71,7 @@ class StreamsRole:
         self._subscriptions = Subscriptions(self._topics)
         self._log = KafkaLog(self._config, self._topics.group_streams)
         self._worker: StreamsWorker | None = None
+        self._backfills: Backfills | None = None
         self._watchdog = Watchdog(self._waiting, lambda: kafka_answers(settings, self._topics.group_streams), fail)
         self._ends: dict[TP, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -158,7 +159,7 @@ class StreamsRole:
         )
 
     def _matching(self) -> MatchingAgent:
-        backfills = Backfills(
+        self._backfills = Backfills(
             topics=self._topics,
             producer=self._deliveries,
             log=self._log,
@@ -172,7 +173,7 @@ class StreamsRole:
             log=self._log,
             subscriptions=self._subscriptions,
             metrics=self._metrics,
-            backfills=backfills,
+            backfills=self._backfills,
         )
 
     async def _read_webhooks(self) -> None:
@@ -229,7 +230,9 @@ class StreamsRole:
                 self._ends = {TP(*place): end for place, end in found.items()}
 
     def _waiting(self) -> Waiting:
-        return {} if self._worker is None else self._worker.waiting(self._ends)
+        if self._worker is None or self._backfills is None:
+            return {}
+        return {**self._worker.waiting(self._ends), **self._backfills.waiting()}
 
     def _check_webhooks(self) -> str:
         if self._reader is None:

@@ -4,6 +4,7 @@ What can be wrong, said once. Everything that Livehook raises on purpose is a Li
     LivehookError
     ├── BadRecord       a record that cannot be used; goes to the dead letters with its reason and detail
     ├── Invalid         input of a user that is readable but wrong; names each field
+    ├── Unavailable     something outside was not reached, or did not answer in time; to be asked again
     └── Fatal           the process cannot go on safely; it ends with this line and a supervisor starts it again
 """
 
@@ -58,6 +59,10 @@ class Invalid(LivehookError, ValueError):
     def __init__(self, errors: list[FieldError]) -> None:
         super().__init__("; ".join(map(str, errors)))
         self.errors = errors
+
+
+class Unavailable(LivehookError):
+    """Something outside was not reached or did not answer in time; whether it did what was asked is unknown."""
 
 
 class Fatal(LivehookError):

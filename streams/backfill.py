@@ -1,7 +1,7 @@
 """
 From old changes to deliveries: what a webhook that starts in the past gets of what happened before its live flow begins.
 
-Pure. Called by the backfills (backfilling.py) and the simulation. Source: docs/explanation/backfill.md.
+Pure. Called by the backfills (backfill_run.py, backfill_present.py) and the simulation. Source: docs/explanation/backfill.md.
 """
 
 from __future__ import annotations

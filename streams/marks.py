@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 from schemas.changes import PassedMark
+from streams.asking import answered
 from streams.ports import Log
 from streams.subscriptions import Subscriptions
 
@@ -20,7 +21,7 @@ async def has_read(mark: PassedMark, subscriptions: Subscriptions, log: Log, web
         await asyncio.wait_for(subscriptions.wait_until(mark.webhooks), MARK_WAIT_S)
     except TimeoutError:
         # A record is written before its marks; so one beyond the end of `webhooks` cannot be real, and nothing may wait for it.
-        _, end = await asyncio.to_thread(log.offsets, webhooks, 0)
+        _, end = await answered(log.offsets, webhooks, 0)
         if mark.webhooks >= end:
             logger.error("a mark at %s names offset %d of %s, which ends at %d: ignored", mark.origin, mark.webhooks, webhooks, end)
             return False
@@ -30,5 +31,5 @@ async def has_read(mark: PassedMark, subscriptions: Subscriptions, log: Log, web
 
 async def catch_up(subscriptions: Subscriptions, log: Log, webhooks: str) -> None:
     """Until everything that is in ``webhooks`` now has been read."""
-    _, end = await asyncio.to_thread(log.offsets, webhooks, 0)
+    _, end = await answered(log.offsets, webhooks, 0)
     await subscriptions.wait_until(end - 1)

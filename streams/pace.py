@@ -1,7 +1,8 @@
 """
-How fast backfills may go: they take what the live flow leaves, and a tenth when it leaves nothing.
+How fast backfills may go: they take what the live flow leaves, and a tenth when it leaves nothing; more, where a tenth is too little ever
+to catch up.
 
-Pure but for two clocks, which are passed in. Called by backfilling.py.
+Pure but for two clocks, which are passed in. Called by the backfills (backfill_run.py, backfill_turns.py).
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ SHARE_MIN = 0.1
 SHARE_MAX = 0.8
 WINDOW_S = 0.25
 REST_S_MAX = 0.5
+URGED_S = 30.0
+URGED_BY = 1.5
+URGED_MAX = 0.5
 
 
 class Pace:
@@ -24,15 +28,16 @@ class Pace:
 
     def __init__(self, *, now: Callable[[], float] = time.perf_counter, busy: Callable[[], float] = time.thread_time) -> None:
         self._now, self._busy = now, busy
-        self._share = SHARE_MIN
+        self._free = 0.0
         self._since = now(), busy()
         self._spent_s = 0.0
 
-    def rest_s(self, spent_s: float) -> float:
-        """How long backfills are to rest after they kept the loop busy for so long."""
+    def rest_s(self, spent_s: float, least: float = SHARE_MIN) -> float:
+        """How long backfills are to rest after they kept the loop busy for so long. ``least``: the share that they have in any case."""
         self._spent_s += spent_s
         self._measure()
-        return min(spent_s * (1 - self._share) / self._share, REST_S_MAX)
+        share = min(max(self._free, least), SHARE_MAX)
+        return min(spent_s * (1 - share) / share, REST_S_MAX)
 
     def _measure(self) -> None:
         """What the loop did besides, in the last window: the rest is free."""
@@ -41,5 +46,27 @@ class Pace:
         if wall_s < WINDOW_S:
             return
         live = max(busy_s - self._spent_s, 0.0) / wall_s
-        self._share = min(max(SHARE_MAX - live, SHARE_MIN), SHARE_MAX)
+        self._free = SHARE_MAX - live
         self._since, self._spent_s = (now, busy), 0.0
+
+
+class Urgency:
+    """
+    The least share of the loop for one backfill: more, every time that it has not come nearer to its end for URGED_S; up to half.
+
+    A backfill that is slower than the live flow before it would never end, and the webhook would get nothing new for as long.
+    """
+
+    def __init__(self) -> None:
+        self._share = SHARE_MIN
+        self._least_left: int | None = None
+        self._since_s = 0.0
+
+    def share(self, left: int, now_s: float) -> float:
+        """How much, now that so many changes are left."""
+        if self._least_left is None or left < self._least_left:
+            self._least_left, self._since_s = left, now_s
+        elif now_s - self._since_s >= URGED_S:
+            self._share = min(self._share * URGED_BY, URGED_MAX)
+            self._since_s = now_s
+        return self._share

@@ -127,7 +127,7 @@ class Reader(Protocol):
 
 
 class Log(Protocol):
-    """Topics as something to look into, from any thread."""
+    """Topics as something to look into, from any thread. Every call raises Unavailable when Kafka does not answer in time."""
 
     def offsets(self, topic: str, partition: int) -> tuple[int, int]:
         """First offset kept, and the offset after the last."""

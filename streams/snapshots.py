@@ -1,7 +1,7 @@
 """
 The snapshot that follows a gap: of all documents the newest delivery from before a place, each once, in bounded memory.
 
-Pure. Called by the backfills (backfilling.py) and the simulation. Source: docs/explanation/gaps.md.
+Pure. Called by the backfills (backfill_present.py) and the simulation. Source: docs/explanation/gaps.md.
 """
 
 from __future__ import annotations

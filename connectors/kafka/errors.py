@@ -2,7 +2,8 @@
 What can go wrong between us and Kafka, mapped once, here; the class says what to do next::
 
     LivehookError
-    ├── KafkaUnavailable         not reached, or no answer in time: the outcome is unknown, try again
+    ├── Unavailable
+    │   └── KafkaUnavailable     not reached, or no answer in time: the outcome is unknown, try again
     ├── KafkaRefused             Kafka answered no: trying again does not help
     │   ├── UnknownTopic         there is no such topic or partition
     │   └── TopicExists          there is one of that name already
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 
 from confluent_kafka import KafkaError
 
-from schemas.errors import Fatal, LivehookError
+from schemas.errors import Fatal, LivehookError, Unavailable
 
 # librdkafka calls an error retriable only where it retries by itself; these pass as well.
 _PASSING = frozenset(
@@ -63,7 +64,7 @@ _ABSENT = frozenset(
 )
 
 
-class KafkaUnavailable(LivehookError):
+class KafkaUnavailable(Unavailable):
     """Kafka was not reached or did not answer in time; whether it did what was asked is unknown."""
 
 

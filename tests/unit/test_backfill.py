@@ -10,17 +10,19 @@ from prometheus_client import CollectorRegistry
 from schemas.backfills import BackfillEnd, BackfillReady, encode_backfill
 from schemas.changes import Change, PassedMark
 from schemas.deliveries import Match
+from schemas.errors import Unavailable
 from schemas.markers import marker_of
 from schemas.mutations import MARK_KEY, Mark
 from schemas.positions import Origin
 from schemas.records import decode_delivery, decode_mutation, encode_change, encode_passed_mark, encode_revision, encode_since
 from schemas.topics import Topics
 from schemas.webhooks import WebhookRevision, WebhookSince, WebhookSpec
+from streams import asking, backfill_run
 from streams.backfill import WINDOW_US, Repeats, backfilled, is_of
 from streams.backfilling import Backfills
 from streams.matching import match
 from streams.metrics import StreamsMetrics
-from streams.pace import SHARE_MAX, SHARE_MIN, Pace
+from streams.pace import SHARE_MAX, SHARE_MIN, URGED_MAX, URGED_S, Pace, Urgency
 from streams.ports import Log
 from streams.subscriptions import Subscriptions
 
@@ -112,6 +114,18 @@ def test_backfills_take_what_is_left_and_a_tenth_at_least(live, share):
     assert pytest.approx(0.01 * (1 - share) / share) == pace.rest_s(0.01)
 
 
+def test_a_backfill_that_does_not_come_nearer_to_its_end_gets_more_of_the_loop():
+    """Half of it at most; one that comes nearer has no more than before."""
+    urgency = Urgency()
+    assert [SHARE_MIN] * 3 == [urgency.share(left, now_s) for left, now_s in ((100, 0.0), (100, URGED_S / 2), (99, URGED_S))]
+    later = [urgency.share(100 + more, URGED_S * (more + 2)) for more in range(9)]
+    assert later == sorted(later)
+    assert pytest.approx(SHARE_MIN * 1.5) == later[0]
+    assert URGED_MAX == later[-1]
+    pace = Pace(now=iter([0.0, 10.0]).__next__, busy=iter([0.0, 10.01]).__next__)
+    assert pytest.approx(0.01) == pace.rest_s(0.01, URGED_MAX)
+
+
 class World:
     """Topics in memory, as the ports show them; what is produced to ``mutations`` comes out in ``changes``, if it is a mark."""
 
@@ -120,8 +134,13 @@ class World:
         self.webhooks = subscriptions.position
         self.lane = []
         self.is_ready = asyncio.Event()
+        self.away = 0  # so many questions are not answered
+        self.lost_marks = 0  # so many marks are removed before anybody has read them
+        self.held: asyncio.Event | None = None  # deliveries are not acknowledged before
 
     async def send(self, records, *, gone_ok=False):
+        if self.held is not None and records[0].topic == TOPICS.lane("w").name:
+            await self.held.wait()
         return [self.append(record) for record in records]
 
     def append(self, record):
@@ -134,13 +153,22 @@ class World:
         if record.topic == TOPICS.mutations.name:
             mark = decode_mutation(record.key, record.value)
             assert isinstance(mark, Mark)
+            if self.lost_marks:
+                self.lost_marks -= 1
+                return 98
             self.changes.append((MARK_KEY, encode_passed_mark(PassedMark(mark.webhooks, Origin(0, 0, 99), mark.ends))))
             return 99
         self.lane.append(decode_delivery(record.value))
         return len(self.lane) - 1
 
     def offsets(self, topic, partition):
-        return 0, {TOPICS.webhooks.name: self.webhooks, TOPICS.changes.name: len(self.changes)}.get(topic, len(self.lane))
+        if self.away:
+            self.away -= 1
+            raise Unavailable("the broker does not answer")
+        return 99 if topic == TOPICS.mutations.name else 0, {
+            TOPICS.webhooks.name: self.webhooks,
+            TOPICS.changes.name: len(self.changes),
+        }.get(topic, len(self.lane))
 
     def follow(self, topic, partition, start):
         return Following(self, start)
@@ -167,15 +195,27 @@ class Item:
         self.offset, self.key, self.value = offset, key, value
 
 
+def backfills_of(world, *, pace=None):
+    """Of one worker, and what has made it end."""
+    failed: list[BaseException] = []
+    metrics = StreamsMetrics(CollectorRegistry())
+    made = Backfills(
+        topics=TOPICS,
+        producer=world,
+        log=cast(Log, world),
+        subscriptions=world.subscriptions,
+        metrics=metrics,
+        fail=failed.append,
+        pace=pace,
+    )
+    return made, failed
+
+
 async def test_a_backfill_ends_at_its_mark_and_the_lane_says_so():
     """In order, and nothing from behind the mark; ready is on record once every partition has ended."""
     subscriptions = known(revision(query="true", events=("update", "ready")))
     world = World([(b"c/a", encode_change(change(offset, N1, N2))) for offset in range(5)], subscriptions)
-    failed: list[BaseException] = []
-    backfills = Backfills(
-        topics=TOPICS, producer=world, log=cast(Log, world), subscriptions=subscriptions, metrics=StreamsMetrics(CollectorRegistry()),
-        fail=failed.append,
-    )  # fmt: skip
+    backfills, failed = backfills_of(world)
     backfills.assigned([0])
     await asyncio.wait_for(backfills.ended("w", "u", 0), 5)
     assert [0, 1, 2, 3, 4] == [delivery.change.version for delivery in world.lane]
@@ -190,6 +230,46 @@ async def test_a_backfill_ends_at_its_mark_and_the_lane_says_so():
     assert "ready" == world.lane[-1].match.value
     assert BackfillReady("w", "u", (5,)) == subscriptions.registry.backfill(revision()).ready
     assert failed == []
+    backfills.close()
+
+
+async def test_a_broker_that_is_away_is_waited_for(monkeypatch):
+    """A backfill asks Kafka more than the live flow does; that is no reason to end the worker."""
+    monkeypatch.setattr(asking, "AGAIN_S", 0.0)
+    world = World([(b"c/a", encode_change(change(offset, N1, N2))) for offset in range(3)], known(revision(query="true")))
+    world.away = 3
+    backfills, failed = backfills_of(world)
+    backfills.assigned([0])
+    await asyncio.wait_for(backfills.ended("w", "u", 0), 5)
+    assert ([], 0, 3) == (failed, world.away, len(world.lane))
+    backfills.close()
+
+
+async def test_a_mark_that_was_removed_before_it_was_read_is_written_again(monkeypatch):
+    """Else the live flow would never begin."""
+    monkeypatch.setattr(backfill_run, "PROGRESS_S", 0.0)
+    world = World([(b"c/a", encode_change(change(0, N1, N2)))], known(revision(query="true")))
+    world.lost_marks = 1
+    backfills, failed = backfills_of(world)
+    backfills.assigned([0])
+    await asyncio.wait_for(backfills.ended("w", "u", 0), 5)
+    assert ([], 0) == (failed, world.lost_marks)
+    backfills.close()
+
+
+async def test_who_waits_for_kafka_does_not_keep_its_turn():
+    """Another backfill goes on; and what has something to read is seen, with how far it is."""
+    other = msgspec.structs.replace(revision(query="true"), name="v", uid="v", spec=WebhookSpec("v", "http://x", ("c",), start="beginning"))
+    subscriptions = known(revision(query="true"), other)
+    world = World([(b"c/a", encode_change(change(offset, N1, N2))) for offset in range(3)], subscriptions)
+    world.held = asyncio.Event()
+    backfills, failed = backfills_of(world)
+    backfills.assigned([0])
+    await asyncio.wait_for(backfills.ended("v", "v", 0), 5)
+    assert {"v"} == {one.webhook_uid for one in world.lane}
+    world.held.set()
+    await asyncio.wait_for(backfills.ended("w", "u", 0), 5)
+    assert ([], {}) == (failed, backfills.waiting())
     backfills.close()
 
 
@@ -294,11 +374,7 @@ async def test_present_documents_are_in_the_lane_before_what_follows():
     since = WebhookSince("w", 2, Origin(0, 0, 3))
     subscriptions.apply(since.key.encode(), encode_since(since), subscriptions.position)
     world = World([(b"c/a", encode_change(change(offset, N1, N2))) for offset in range(5)], subscriptions)
-    failed: list[BaseException] = []
-    backfills = Backfills(
-        topics=TOPICS, producer=world, log=cast(Log, world), subscriptions=subscriptions, metrics=StreamsMetrics(CollectorRegistry()),
-        fail=failed.append,
-    )  # fmt: skip
+    backfills, failed = backfills_of(world)
     backfills.assigned([0])
     await asyncio.wait_for(backfills.ended("w", "u.2", 0), 5)
     assert [("initial", 2), ("update", 3), ("update", 4)] == [(one.match.value, one.change.version) for one in world.lane]
