@@ -31,6 +31,7 @@ from livehook.api.guard import host_of, is_loopback
 from livehook.api.kafka import KafkaGroups, KafkaLogs, KafkaTopics, WebhooksFold
 from livehook.api.lane_copies import LaneCopies
 from livehook.api.lanes import LaneView
+from livehook.api.past import Past
 from livehook.api.redrive import Redrives
 from livehook.api.register import Register
 from livehook.api.replay_records import ReplayRecords
@@ -161,6 +162,7 @@ class ApiRole:
         return Replaying(
             **shared,
             records=records,
+            past=Past(self._topics, logs, self._fold),
             activity=self._activity,
             producer=self._producer,
             logs=logs,

@@ -1,7 +1,7 @@
 """
-Backfills: how far each partition of ``changes`` has been gone through for a webhook that starts in the past, or that is sent the present
-documents after a gap. Records of ``webhooks``, written by the streams workers. Their ``uid`` is that of the backfill
-(:attr:`schemas.webhooks.WebhookRevision.backfill`): of a start that of the webhook.
+Backfills: how far each partition of ``changes`` has been gone through for a webhook that starts in the past, that is sent the present
+documents after a gap, or that goes back to before what its lane keeps. Records of ``webhooks``, written by the streams workers. Their
+``uid`` is that of the backfill (:attr:`schemas.webhooks.WebhookRevision.backfill`): of a start that of the webhook.
 
 Source: docs/explanation/backfill.md.
 """

@@ -53,7 +53,7 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     One change for one webhook.
 
     webhook_uid:  the webhook as it was made; a name that was deleted and made again has another.
-    snapshot:     0 in the live flow; grows with each snapshot that a webhook is sent.
+    snapshot:     0 in the live flow; grows with each snapshot that a webhook is sent, but for those of replays, which have numbers below 0.
     replay:       the id of the replay or resend that put it into the lane a second time, or None.
     trigger:      which of the webhook's triggers fired, from 0; it tells under which name the match was asked for.
     """

@@ -38,7 +38,7 @@ def marker_of(revision: WebhookRevision, marker: Match, places: Sequence[int] = 
         COLLECTION, marker.value, revision.created_us, 0, None, fields, Origin(0, 0, 0), revision.created_us,
         metadata=msgspec.json.encode(list(places)) if places else None,
     )  # fmt: skip
-    return Delivery(revision.uid, revision.revision, marker, change, revision.snapshot)
+    return Delivery(revision.uid, revision.revision, marker, change, revision.snapshot_newest)
 
 
 def collections_of(spec: WebhookSpec) -> list[str]:

@@ -25,7 +25,7 @@ from schemas.parked import Down, Parked
 from schemas.positions import Origin
 from schemas.replays import REPLAY, Replay, decode_replay
 from schemas.resends import RESEND
-from schemas.webhooks import Installation, Secret, State, WebhookRevision, WebhookSince, WebhookSpec, WebhookStatus
+from schemas.webhooks import Installation, PastReplay, Secret, State, WebhookRevision, WebhookSince, WebhookSpec, WebhookStatus
 
 MUTATION = Schema("mutation")
 MARK = Schema("mark")
@@ -363,8 +363,19 @@ def encode_revision(revision: WebhookRevision) -> bytes:
             "since": None if since is None else [msgspec.structs.asdict(origin) for origin in since],
             "deleted": revision.deleted,
             "snapshot": revision.snapshot,
+            "replay": None if revision.replay is None else _past_replay_json(revision.replay),
         },
     )
+
+
+def _past_replay_json(replay: PastReplay) -> dict[str, Any]:
+    return {
+        "id": replay.id,
+        "number": replay.number,
+        "firstTxn": replay.first_txn,
+        "snapshot": replay.snapshot,
+        "afterGap": replay.after_gap,
+    }
 
 
 def encode_since(since: WebhookSince) -> bytes:
@@ -433,7 +444,7 @@ def decode_webhooks(value: bytes) -> Registered:
             status["uid"], status["name"], status["edit"], _member(State, status["state"]), status["reason"], status["atUs"]
         )
     record = decode(REVISION, value)
-    since = record["since"]
+    since, replay = record["since"], record["replay"]
     return WebhookRevision(
         record["uid"],
         record["name"],
@@ -446,6 +457,7 @@ def decode_webhooks(value: bytes) -> Registered:
         None if since is None else [Origin(origin["epoch"], origin["partition"], origin["offset"]) for origin in since],
         record["deleted"],
         record["snapshot"],
+        None if replay is None else PastReplay(replay["id"], replay["number"], replay["firstTxn"], replay["snapshot"], replay["afterGap"]),
     )
 
 

@@ -16,7 +16,7 @@ from schemas.gaps import KEY_PART as GAP_KEY_PART
 from schemas.gaps import Gap
 from schemas.positions import Origin
 from schemas.records import decode_webhooks
-from schemas.replays import KEY_PART, Replay
+from schemas.replays import KEY_PART, Replay, is_past_and_running
 from schemas.webhooks import INSTALLATION_KEY, Installation, State, WebhookRevision, WebhookSince, WebhookStatus
 
 
@@ -129,7 +129,11 @@ class Registry:
 
     def backfill(self, webhook: WebhookRevision) -> Backfill:
         """What is on record of the newest backfill of a revision."""
-        found = [one for one in self._backfills.get(webhook.name, {}).values() if one.uid == webhook.backfill]
+        return self.backfill_of(webhook.name, webhook.backfill)
+
+    def backfill_of(self, name: str, backfill: str | None) -> Backfill:
+        """What is on record of a backfill of a webhook."""
+        found = [one for one in self._backfills.get(name, {}).values() if one.uid == backfill]
         return Backfill(
             {one.partition: one.offset for one in found if isinstance(one, BackfillProgress)},
             {one.origin.partition: one.origin for one in found if isinstance(one, BackfillEnd)},
@@ -141,9 +145,10 @@ class Registry:
         found = self._gaps.get(webhook.name, {}).values()
         return sorted((one for one in found if one.uid == webhook.uid), key=lambda one: one.snapshot)
 
-    def names_with_gaps(self) -> list[str]:
-        """The webhooks of whose lanes something is on record as missing."""
-        return [name for name, found in self._gaps.items() if found]
+    def names_owed(self) -> list[str]:
+        """The webhooks that may be owed a backfill: something of their lane is missing, or they go back to before what it keeps."""
+        replaying = {name for name, found in self._replays.items() if any(is_past_and_running(one) for one in found.values())}
+        return sorted(replaying | {name for name, found in self._gaps.items() if found})
 
     def keys_beside(self, name: str) -> list[str]:
         """The keys of all that is on record of backfills and gaps of webhooks of this name."""

@@ -1,6 +1,7 @@
 """
-Replays: records of ``webhooks``, written by the API. A *rewind* moves a lane back and is carried out by the sink that holds it; a
-*selection* copies deliveries behind the lane's end and is carried out by the API.
+Replays: records of ``webhooks``, written by the API. A *rewind* moves a lane back and is carried out by the sink that holds it; one to
+before what the lane keeps is served from ``changes`` by a backfill, which the streams carry out; a *selection* copies deliveries behind the
+lane's end and is carried out by the API.
 
 Source: docs/reference/http-api.md, "Replay".
 """
@@ -46,9 +47,10 @@ class Replay(msgspec.Struct, frozen=True):
                  makes none.
     begin:       for each partition of the lane, the first offset. until: the one after the last.
     end:         the lane's end when it was asked for. committed: of a rewind, how far the lane had come then, other rewinds left
-                 out; of a selection, the lane's end once all copies are in it, empty before.
+                 out; of what is copied, the lane's end once all copies are in it, empty before.
     deliveries:  how many there are.
     selected:    None: a rewind.
+    first_txn:   of a rewind that is served from ``changes``, the first one that is sent again; None: it goes over the lane.
     """
 
     id: str
@@ -65,6 +67,12 @@ class Replay(msgspec.Struct, frozen=True):
     ended_us: int | None = None
     cancelled: int = 0
     selected: Selected | None = None
+    first_txn: int | None = None
+
+    @property
+    def is_jump(self) -> bool:
+        """Whether the lane itself goes back; else copies are put behind its end."""
+        return self.selected is None and self.first_txn is None
 
     @property
     def key(self) -> str:
@@ -73,6 +81,11 @@ class Replay(msgspec.Struct, frozen=True):
 
 
 KEY_PART = "replay/"
+
+
+def is_past_and_running(replay: Replay) -> bool:
+    """Whether ``changes`` serve it, and it has not come to its end."""
+    return replay.first_txn is not None and replay.state is ReplayState.RUNNING
 
 
 def encode_replay(replay: Replay) -> bytes:
@@ -95,6 +108,7 @@ def encode_replay(replay: Replay) -> bytes:
             "endedUs": replay.ended_us,
             "cancelled": replay.cancelled,
             "selected": None if selected is None else msgspec.json.encode(selected),
+            "firstTxn": replay.first_txn,
         },
     )
 
@@ -123,6 +137,7 @@ def decode_replay(value: bytes) -> Replay:
             record["endedUs"],
             record["cancelled"],
             None if selected is None else msgspec.json.decode(selected, type=Selected),
+            record["firstTxn"],
         )
     except (ValueError, msgspec.MsgspecError) as error:
         raise BadRecord(Reason.INVALID, f"the replay cannot be read: {error}") from error

@@ -121,6 +121,23 @@ class Secret(msgspec.Struct, frozen=True):
         return "Secret(****)"
 
 
+class PastReplay(msgspec.Struct, frozen=True):
+    """
+    A rewind to before what the lane keeps, as the backfill that serves it.
+
+    id, number: those of the :class:`schemas.replays.Replay`; the number is a time, µs since 1970.
+    first_txn:  changes before this number are before the replay.
+    snapshot:   the number for what may be compacted. It counts down from -1: gaps, which sinks number, count up.
+    after_gap:  the revision's ``snapshot`` when it began; a higher one comes after it.
+    """
+
+    id: str
+    number: int
+    first_txn: int
+    snapshot: int
+    after_gap: int
+
+
 class WebhookRevision(msgspec.Struct, frozen=True):
     """
     A webhook from one change of its selection to the next; key ``name/revision``.
@@ -131,6 +148,7 @@ class WebhookRevision(msgspec.Struct, frozen=True):
               None until the marks are acknowledged; meanwhile a :class:`WebhookSince` says it for each partition whose mark was passed.
     deleted:  the webhook ends here.
     snapshot: the number of the newest snapshot after a gap: the revision that is the first to have it begins with the present documents.
+    replay:   the newest replay that is served from ``changes`` and has begun: the revision that is the first to have it begins with it.
     """
 
     uid: str
@@ -144,13 +162,29 @@ class WebhookRevision(msgspec.Struct, frozen=True):
     since: list[Origin] | None = None
     deleted: bool = False
     snapshot: int = 0
+    replay: PastReplay | None = None
+
+    @property
+    def replaying(self) -> PastReplay | None:
+        """The replay that its newest backfill serves; None: that is another one."""
+        return self.replay if self.replay is not None and self.replay.after_gap == self.snapshot else None
+
+    @property
+    def snapshot_newest(self) -> int:
+        """The number of the newest snapshot, after a gap or of a replay; 0: it is that of the start, if any."""
+        return self.snapshot if self.replaying is None else self.replaying.snapshot
 
     @property
     def backfill(self) -> str | None:
-        """Under what its backfill stands on record, that of its start or that of its snapshot; None: it has none."""
-        if self.snapshot:
-            return f"{self.uid}.{self.snapshot}"
+        """Under what its newest backfill stands on record: of its start, after a gap, or of a replay; None: it has none."""
+        if self.is_behind_live:
+            return f"{self.uid}.{self.snapshot_newest}"
         return None if self.spec.start == NOW else self.uid
+
+    @property
+    def is_behind_live(self) -> bool:
+        """Whether its newest backfill follows a live flow: it is not that of the start."""
+        return self.snapshot_newest != 0
 
     @property
     def key(self) -> str:

@@ -7,7 +7,7 @@ Pure. Called by the backfills (backfill_run.py, backfill_present.py) and the sim
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -16,7 +16,7 @@ from schemas.deliveries import SNAPSHOT, Delivery, Match
 from schemas.positions import Origin
 from schemas.starts import first_txn
 from schemas.topics import DAY_MS
-from schemas.webhooks import WebhookRevision
+from schemas.webhooks import PastReplay, WebhookRevision
 from streams.matching import ANY, Standing, event_of
 from streams.standing.documents import Documents
 
@@ -27,15 +27,16 @@ WINDOW_US = 7 * DAY_MS * 1_000
 @dataclass(frozen=True, slots=True)
 class Plan:
     """
-    The backfill of one webhook, of its start or after a gap.
+    The backfill of one webhook: of its start, after a gap, or of a replay that is served from ``changes``.
 
     id:         see :attr:`WebhookRevision.backfill`.
-    revisions:  those that have this backfill, oldest first. The first one also serves all that was before it.
+    revisions:  those that have this backfill, oldest first; of a replay all of the webhook. The first one also serves all before it.
     first_txn:  changes before this number are before the start.
     snapshot_before_us:  what the broker took before this time may be compacted: of that the documents are sent, not their history.
     progress:   by partition of ``changes`` the offset below which nothing is left to do.
     snapshot:   the number of the snapshot.
     snapshot_before: after a gap, all from before these origins, by partition, belongs to it.
+    again:      of a replay, what is sent again.
     """
 
     name: str
@@ -47,17 +48,20 @@ class Plan:
     progress: Mapping[int, int]
     snapshot: int = SNAPSHOT
     snapshot_before: Mapping[int, Origin] | None = None
+    again: Again | None = None
 
     @property
     def is_after_gap(self) -> bool:
-        """Whether it is not that of the webhook's start."""
+        """Whether the present documents come first."""
         return self.snapshot_before is not None
 
     def is_snapshot(self, change: Change | PassedMark) -> bool:
         """Whether the documents are sent of it, not the history."""
-        if self.snapshot_before is None:
-            return isinstance(change, Change) and change.appended_us < self.snapshot_before_us
-        return change.origin < self.snapshot_before[change.origin.partition]
+        if self.snapshot_before is not None:
+            return change.origin < self.snapshot_before[change.origin.partition]
+        if not isinstance(change, Change) or change.appended_us >= self.snapshot_before_us:
+            return False
+        return self.again is None or self.again.goes_over(change.origin)
 
     @property
     def collections(self) -> frozenset[str] | None:
@@ -71,6 +75,31 @@ class Plan:
         return self.revisions[0].lane_partition
 
 
+@dataclass(frozen=True, slots=True)
+class Again:
+    """
+    What a replay sends once more.
+
+    replay:   its id; None: it is only counted. is_cancelled: nothing is sent again any more.
+    begin:    by partition the origin at which the webhook began; missing: it has always been there.
+    until:    by partition the origin from which on nothing was sent before; None: all was.
+    """
+
+    replay: str | None = None
+    begin: Mapping[int, Origin] = field(default_factory=dict)
+    until: Mapping[int, Origin] | None = None
+    is_cancelled: bool = False
+
+    def goes_over(self, origin: Origin) -> bool:
+        """Whether what came of it was sent before."""
+        return self.until is None or origin < self.until[origin.partition]
+
+    def wants(self, origin: Origin) -> bool:
+        """Whether what came of it is sent again."""
+        begin = self.begin.get(origin.partition)
+        return not self.is_cancelled and (begin is None or begin <= origin)
+
+
 def first_of(revisions: Sequence[WebhookRevision]) -> WebhookRevision | None:
     """
     The revision with which a backfill begins, of all that are on record; None: nobody was told yet that there is one.
@@ -80,24 +109,59 @@ def first_of(revisions: Sequence[WebhookRevision]) -> WebhookRevision | None:
     return next((one for one in revisions if one.since is not None), None)
 
 
-def plan_of(revisions: Sequence[WebhookRevision], standings: Sequence[Standing], progress: Mapping[int, int]) -> Plan | None:
+def plan_of(
+    revisions: Sequence[WebhookRevision], standings: Sequence[Standing], progress: Mapping[int, int], *, is_cancelled: bool = False
+) -> Plan | None:
     """
-    The backfill of a webhook; None when it starts now, or its first revision has not been acknowledged yet.
+    The newest backfill of a webhook; None when it has none, or its first revision has not been acknowledged yet.
 
-    Args:  revisions: all on record that have this backfill, oldest first. standings: the same as the index has them.
+    Args:  revisions: all on record of the webhook as it was made, oldest first. standings: the same as the index has them.
+           is_cancelled: the replay that it is of.
+    """
+    current = next((one for one in reversed(revisions) if one.since is not None), None)
+    having = (
+        []
+        if current is None
+        else [(one, standing) for one, standing in zip(revisions, standings, strict=True) if one.backfill == current.backfill]
+    )
+    made = first_of([one for one, _ in having])
+    if made is None or made.backfill is None or made.since is None:
+        return None
+    until = {origin.partition: origin for origin in made.since}
+    if made.replaying is not None:
+        return replayed(made.replaying, revisions, standings, progress, until=until, is_cancelled=is_cancelled)
+    serving = [standing for one, standing in having if one.revision >= made.revision]
+    txn_id = 0 if made.snapshot else first_txn(made.spec.start) or 0
+    plan = Plan(made.name, made.backfill, serving[0].lane, serving, txn_id, made.created_us - WINDOW_US, progress)
+    return replace(plan, snapshot=made.snapshot, snapshot_before=until) if made.snapshot else plan
+
+
+def replayed(
+    replay: PastReplay,
+    revisions: Sequence[WebhookRevision],
+    standings: Sequence[Standing],
+    progress: Mapping[int, int] | None = None,
+    *,
+    until: Mapping[int, Origin] | None = None,
+    is_cancelled: bool = False,
+) -> Plan | None:
+    """
+    The backfill of a replay: what was sent from ``first_txn`` on comes as at first, each change to the revision that served it.
+
+    Args:  until: see :class:`Again`; None: it is only counted. For the others see :func:`plan_of`.
     """
     made = first_of(revisions)
     if made is None:
         return None
     first = revisions.index(made)
-    txn_id = 0 if made.snapshot else first_txn(made.spec.start)
-    if made.backfill is None or txn_id is None:
-        return None
-    before_us = made.created_us - WINDOW_US
-    plan = Plan(made.name, made.backfill, standings[first].lane, standings[first:], txn_id, before_us, progress)
-    if not made.snapshot:
-        return plan
-    return replace(plan, snapshot=made.snapshot, snapshot_before={origin.partition: origin for origin in made.since or ()})
+    started = first_txn(made.spec.start)
+    begin = {origin.partition: origin for origin in made.since or ()} if started is None else {}
+    again = Again(None if until is None else replay.id, begin, until, is_cancelled)
+    id_, before_us = f"{made.uid}.{replay.snapshot}", replay.number - WINDOW_US
+    txn_id = max(replay.first_txn, started or 0)
+    return Plan(
+        made.name, id_, standings[first].lane, standings[first:], txn_id, before_us, progress or {}, snapshot=replay.snapshot, again=again
+    )
 
 
 def backfilled(plan: Plan, change: Change, since: Mapping[int, Origin]) -> Delivery | None:
@@ -106,10 +170,18 @@ def backfilled(plan: Plan, change: Change, since: Mapping[int, Origin]) -> Deliv
 
     Args:        since: where revisions begin in the change's partition as far as the caller has read it, by number, for those that do not
                  know it yet.
-    Guarantees:  the same for the same revisions and change, whenever it is asked.
+    Guarantees:  the same for the same revisions and change, whenever it is asked; of a replay with the ``webhook-id`` of the first time,
+                 but for what may be compacted.
     """
-    if change.txn_id < plan.first_txn:
+    again = plan.again
+    if again is not None and not again.goes_over(change.origin):
+        return _delivery(plan, change, since, None)
+    if change.txn_id < plan.first_txn or (again is not None and not again.wants(change.origin)):
         return None
+    return _delivery(plan, change, since, None if again is None else again.replay)
+
+
+def _delivery(plan: Plan, change: Change, since: Mapping[int, Origin], replay: str | None) -> Delivery | None:
     standing = _serving(plan, change.origin, since)
     if standing.deleted:
         return None
@@ -121,9 +193,9 @@ def backfilled(plan: Plan, change: Change, since: Mapping[int, Origin]) -> Deliv
             continue
         if is_snapshot and event not in (Match.LEAVE, Match.REMOVE):
             present = msgspec.structs.replace(change, old=None)
-            return Delivery(standing.uid, standing.revision, Match.INITIAL, present, plan.snapshot, trigger=trigger)
+            return Delivery(standing.uid, standing.revision, Match.INITIAL, present, plan.snapshot, replay, trigger)
         if event in query.events:
-            return Delivery(standing.uid, standing.revision, event, change, plan.snapshot if is_snapshot else 0, trigger=trigger)
+            return Delivery(standing.uid, standing.revision, event, change, plan.snapshot if is_snapshot else 0, replay, trigger)
     return None
 
 

@@ -15,6 +15,7 @@ from schemas.changes import PassedMark
 from schemas.errors import Fatal
 from schemas.positions import Origin
 from schemas.registry import Registry
+from schemas.replays import ReplayState
 from schemas.topics import Topics
 from schemas.webhooks import WebhookRevision, WebhookSince
 from streams.backfill import Plan, first_of, plan_of
@@ -36,7 +37,7 @@ class Subscriptions:
         self._pending: dict[int, tuple[str, int]] = {}  # offset in `webhooks` -> revision that has no since yet
         self._waiting: dict[int, list[asyncio.Future[None]]] = {}
         self._live: dict[str, dict[int, Origin]] = {}  # by backfill
-        self._begun: dict[Origin, tuple[str, int]] = {}  # revisions that begin with a snapshot, by their first origins
+        self._begun: dict[Origin, tuple[str, int]] = {}  # revisions whose backfill follows a live flow, by their first origins
         self._owed: set[str] = set()  # names of webhooks that are not ready
         self.on_owed: Callable[[], None] = lambda: None
         """Called when there may be something to do for backfills."""
@@ -68,7 +69,7 @@ class Subscriptions:
             return
         known = self.queries.get(name, number)
         standing = self._standing(revision)
-        if revision.snapshot:
+        if revision.is_behind_live:
             self._begun |= dict.fromkeys(revision.since or (), (name, number))
         if revision.since is None:
             self._pending.setdefault(offset, (name, number))
@@ -127,8 +128,8 @@ class Subscriptions:
         webhook = self.registry.webhook(name)
         if webhook is None or (backfill := webhook.current.backfill) is None or partition in self._live[backfill]:
             return False
-        # What was live before a snapshot must be in the lane before it, or a document would go back.
-        begun = first_of(self._revisions(webhook.current)) if webhook.current.snapshot else None
+        # What was live before must be in the lane before it, or a document would go back.
+        begun = first_of(self._revisions(webhook.current)) if webhook.current.is_behind_live else None
         return begun is None or partition in self.registry.passed(begun)
 
     def unready(self) -> list[WebhookRevision]:
@@ -150,8 +151,15 @@ class Subscriptions:
         if webhook is None:
             return None
         current = webhook.current
-        known = [(one, standing) for one in self._revisions(current) if (standing := self.queries.get(name, one.revision)) is not None]
-        return plan_of([one for one, _ in known], [standing for _, standing in known], self.registry.backfill(current).progress)
+        made = [one for one in self.registry.revisions(name) if one.uid == current.uid]
+        known = [(one, standing) for one in made if (standing := self.queries.get(name, one.revision)) is not None]
+        replay = None if current.replaying is None else self.registry.replay(current.replaying.id)
+        return plan_of(
+            [one for one, _ in known],
+            [standing for _, standing in known],
+            self.registry.backfill(current).progress,
+            is_cancelled=replay is not None and replay.state is ReplayState.CANCELLED,
+        )
 
     def begun_by(self, mark: PassedMark, name: str) -> int | None:
         """Which revision of a webhook a mark begins, by its number; for whoever reads ahead of the matching agent."""

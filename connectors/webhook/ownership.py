@@ -173,7 +173,7 @@ def start_of(lane: KnownLane, committed: TopicPartition) -> Start:
 
 def jumps_of(replays: Iterable[Replay]) -> tuple[Jump, ...]:
     """The jumps of a lane that its rewinds lead to. One that was cancelled while another ran leads nowhere: the lane goes on with that."""
-    rewinds = [replay for replay in replays if replay.selected is None]
+    rewinds = [replay for replay in replays if replay.is_jump]
     jumps = [
         Jump(number=one.cancelled, replay=one.id, is_forward=True, to=one.committed, until=())
         if one.state is ReplayState.CANCELLED

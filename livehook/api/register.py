@@ -158,30 +158,33 @@ class Register:
         newest = self._view.registry.newest(webhook.current.name)
         return revisions.edited(webhook.current, spec, secrets, newest=newest, now_us=now_us)
 
-    async def begin_snapshot(self, name: str, *, again: bool = False) -> None:
+    async def begin_backfill(self, name: str, *, again: bool = False) -> None:
         """
-        Send the present documents after a gap, if that is owed and can begin. Raises as :meth:`write`.
+        Begin what is owed to a webhook behind its live flow, if it can begin: the present documents after a gap, or a replay that is served
+        from ``changes``. Raises as :meth:`write`.
 
         Args:  again: a former call has failed; what it has left unfinished is finished. The live flow may wait for that.
         """
-        if self._snapshot(name, again=again) is None:
+        if self._backfill(name, again=again) is None:
             return
         async with self.changing(name):
-            revision = self._snapshot(name, again=again)
+            revision = self._backfill(name, again=again)
             if revision is not None:
-                logger.info("webhook %s is sent the present documents: its lane has lost deliveries", name)
+                logger.info("webhook %s begins backfill %s", name, revision.backfill)
                 await self._publish(revision)
 
-    def _snapshot(self, name: str, *, again: bool) -> WebhookRevision | None:
+    def _backfill(self, name: str, *, again: bool) -> WebhookRevision | None:
         registry = self._view.registry
-        webhook = registry.webhook(name)
-        if webhook is None or not (gaps := registry.gaps(webhook.current)):
+        webhook, newest = registry.webhook(name), registry.newest(name)
+        if webhook is None or newest is None:
             return None
-        newest = registry.newest(name)
-        if again and newest is not None and newest.since is None and newest.snapshot > webhook.current.snapshot:
+        current = webhook.current
+        if again and newest.since is None and newest.is_behind_live and newest.backfill != current.backfill:
             return newest
-        is_ready = registry.backfill(webhook.current).ready is not None
-        return revisions.with_snapshot(webhook, newest=newest, gaps=gaps, is_ready=is_ready)
+        is_ready = registry.backfill(current).ready is not None
+        return revisions.with_snapshot(webhook, newest=newest, gaps=registry.gaps(current), is_ready=is_ready) or revisions.with_replay(
+            webhook, newest=newest, replays=registry.replays(current), is_ready=is_ready
+        )
 
     async def delete(self, name: str) -> None:
         """End a webhook and drop its lane. Raises as :meth:`write`; Problem: not-found."""

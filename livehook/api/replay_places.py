@@ -10,7 +10,7 @@ import msgspec
 from connectors.webhook.offsets import Entry, Offsets, Seen, Start
 from livehook.api.ports import LogRecord, Logs
 from livehook.api.problems import Problem, invalid_field
-from livehook.api.replay_input import AtOffset, AtTime, AtTxn, Moment
+from livehook.api.replay_input import AtBeginning, AtOffset, AtTime, AtTxn, Moment
 from schemas.deliveries import Delivery
 from schemas.errors import BadRecord
 from schemas.records import decode_delivery
@@ -56,6 +56,20 @@ class Places:
     async def ends(self, place: Place) -> tuple[int, int]:
         """First and end offset of a lane's partition; nothing, if it is not there any more."""
         return (await self._logs.ends([place])).get(place, (0, 0))
+
+    async def past(self, moment: Moment, kept: Kept) -> int | None:
+        """From which ``txnId`` on ``changes`` have to serve what the lane does not keep any more; None: the lane keeps all of it."""
+        lost = [(place, first, end) for place, first, end in zip(kept.places, kept.first, kept.end, strict=True) if first]
+        match moment:
+            case AtBeginning() if lost:
+                return 0
+            case AtTime(us) if lost:
+                found = await self._logs.offsets_at([place for place, _, _ in lost], us)
+                return us if any(found[place] <= first for place, first, _ in lost) else None
+            case AtTxn(txn_id):
+                lowest = [await self._first_txn(*at) for at in lost]
+                return txn_id if any(txn_id < first or not first for first in lowest) else None
+        return None
 
     async def begin(self, moment: Moment, kept: Kept) -> tuple[int, ...]:
         """

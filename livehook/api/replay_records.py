@@ -35,6 +35,14 @@ class ReplayRecords:
         registry = self._view.registry
         return [replay for webhook in registry for replay in registry.replays(webhook.current) if replay.state is ReplayState.RUNNING]
 
+    def written(self, replay: Replay) -> tuple[int, ...] | None:
+        """Where the lane ended once all was in it of a replay that ``changes`` serve; None: it is not."""
+        registry = self._view.registry
+        began = (one for one in registry.revisions(replay.webhook) if one.replaying is not None and one.replaying.id == replay.id)
+        revision = next(began, None)
+        ready = None if revision is None else registry.backfill(revision).ready
+        return None if ready is None else ready.offsets
+
     async def begin(self, webhook: Webhook, make: Make) -> Replay:
         """
         Put a new one on record, and forget the oldest of those that have ended.
@@ -60,13 +68,13 @@ class ReplayRecords:
             if present is None or present.state is not ReplayState.RUNNING:
                 return present or replay
             is_last = not any(_is_rewinding(one) for one in known if one.id != replay.id)
-            number = self._number(known) if state is ReplayState.CANCELLED and is_last and present.selected is None else 0
+            number = self._number(known) if state is ReplayState.CANCELLED and is_last and present.is_jump else 0
             ended = msgspec.structs.replace(present, state=state, cancelled=number, ended_us=self._now_us())
             await self._write([ended])
             return ended
 
     async def copied(self, replay: Replay, end: tuple[int, ...]) -> None:
-        """All copies of a selection are in the lane, which now ends there."""
+        """All copies are in the lane, which now ends there."""
         async with self._register.changing(replay.webhook):
             present = self._view.registry.replay(replay.id)
             if present is not None and present.state is ReplayState.RUNNING:
@@ -84,12 +92,12 @@ class ReplayRecords:
 
 
 def _is_rewinding(replay: Replay) -> bool:
-    return replay.selected is None and replay.state is ReplayState.RUNNING
+    return replay.is_jump and replay.state is ReplayState.RUNNING
 
 
 def _beyond(replay: Replay, known: Iterable[Replay]) -> Replay:
     """Of several rewinds under way each goes on, when it is cancelled, where the lane was before the first one."""
-    if replay.selected is not None:
+    if not replay.is_jump:
         return replay
     places = [replay.committed, *(one.committed for one in known if _is_rewinding(one))]
     return msgspec.structs.replace(replay, committed=tuple(map(max, zip(*places, strict=True))))

@@ -1,6 +1,7 @@
 """
 Replays from being asked for to their end. Each is a record of ``webhooks``. A rewind is carried out by the sink that holds the lane; that
-it has been is seen from the lane's commits. A selection is copied by us, see selecting.py. Called by replays.py.
+it has been is seen from the lane's commits. One to before what the lane keeps is a backfill of the streams, begun by snapshots.py. A
+selection is copied by us, see selecting.py. Called by replays.py.
 
 Whatever a crash cuts off is taken up again by :meth:`Replaying.start`. Source: docs/explanation/replay.md.
 """
@@ -16,17 +17,19 @@ import msgspec
 from connectors.activity.model import ActivityUnavailable
 from connectors.activity.store import Activity
 from connectors.kafka.errors import KafkaRefused, KafkaUnavailable
-from connectors.webhook.offsets import BadMetadata, decode
+from livehook.api.past import Past
 from livehook.api.ports import Commits, Logs, Producer
 from livehook.api.problems import Problem
 from livehook.api.register import Register
 from livehook.api.replay_input import Asked
 from livehook.api.replay_places import Kept, Place, Places
+from livehook.api.replay_progress import Progress, place_of, rewound
 from livehook.api.replay_records import ReplayRecords
 from livehook.api.selecting import Copying, LaneStalled, Selection
 from livehook.background import in_background
 from schemas.registry import Webhook
 from schemas.replays import Replay, ReplayState, Selected
+from schemas.starts import TXN_MAX
 from schemas.topics import Topics, TopicSpec
 
 logger = logging.getLogger(__name__)
@@ -36,18 +39,16 @@ COPYING_MAX = 4  # selections at a time
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What a replay comes to: in each partition of the lane, from where to before where, and how many deliveries."""
+    """
+    What a replay comes to: in each partition of the lane, from where to before where, and how many deliveries.
+
+    first_txn:  the first delivery, where ``changes`` serve it; None: the lane does.
+    """
 
     begin: tuple[int, ...]
     until: tuple[int, ...]
     deliveries: int
-
-
-class Progress(msgspec.Struct, frozen=True):
-    """How many of a replay's deliveries are done; ``is_over``: all there is to do."""
-
-    delivered: int
-    is_over: bool
+    first_txn: int | None = None
 
 
 class Replaying:
@@ -61,6 +62,7 @@ class Replaying:
         topics: Topics,
         register: Register,
         records: ReplayRecords,
+        past: Past,
         activity: Activity,
         producer: Producer,
         logs: Logs,
@@ -70,7 +72,7 @@ class Replaying:
         fail: Callable[[BaseException], None],
     ) -> None:
         self._topics, self._register, self._records, self._commits = topics, register, records, commits
-        self._activity = activity
+        self._activity, self._past = activity, past
         self._places = Places(logs)
         self._copying = Copying(self._places, producer, self._finished)
         self._copies: dict[str, asyncio.Task[None]] = {}
@@ -98,6 +100,8 @@ class Replaying:
         """
         webhook = self._register.get(name)
         kept = await self._places.kept(self._lane(webhook))
+        if asked.selected is None and (first_txn := await self._places.past(asked.begin, kept)) is not None:
+            return await self._ask_past(webhook, first_txn, kept, dry_run=asked.dry_run)
         begin = await self._places.begin(asked.begin, kept)
         until = await self._places.until(asked.until, kept, begin)
         asked_us = self._now_us()
@@ -117,6 +121,22 @@ class Replaying:
         if selection is not None:
             self._begin_copies(replay)
         return replay, found
+
+    async def _ask_past(self, webhook: Webhook, first_txn: int, kept: Kept, *, dry_run: bool) -> tuple[Replay | None, Found]:
+        """The same, where ``changes`` have to serve it."""
+        asked_us, count, lowest = self._now_us(), 0, TXN_MAX
+        async for deliveries in self._past.deliveries(webhook, first_txn, asked_us):
+            count += len(deliveries)
+            lowest = min([lowest, *(delivery.change.txn_id for delivery in deliveries)])
+        found = Found(kept.end, kept.end, count, lowest if count else first_txn)
+        if dry_run or not count:
+            return None, found
+
+        def make(number: int) -> Replay:
+            name, uid, end = webhook.current.name, webhook.current.uid, kept.end
+            return Replay(self._new_id(), name, uid, number, end, end, end, (), count, asked_us, first_txn=first_txn)
+
+        return await self._records.begin(webhook, make), found
 
     def get(self, id_: str) -> Replay | None:
         """A replay of a webhook that is there."""
@@ -138,7 +158,7 @@ class Replaying:
         if replay.state is ReplayState.DONE:
             return Progress(replay.deliveries, is_over=True)
         committed = await self._committed(self._register.get(replay.webhook))
-        if replay.selected is None:
+        if replay.is_jump:
             return rewound(replay, committed)
         delivered = await asyncio.to_thread(self._activity.replayed, replay.id)
         places = [-1 if commit is None else commit[0] for commit in committed]
@@ -199,7 +219,7 @@ class Replaying:
         lane, uid = self._lane(webhook), webhook.current.uid
         places = [(lane.name, partition) for partition in range(lane.partitions)]
         commits = await self._commits.commits(self._topics.group_sink, places)
-        return [_read(commits[place], uid) if place in commits else None for place in places]
+        return [place_of(commits[place], uid) if place in commits else None for place in places]
 
     def _lane(self, webhook: Webhook) -> TopicSpec:
         current = webhook.current
@@ -214,8 +234,9 @@ class Replaying:
         """Put on record which replays are done, and go on with selections."""
         running = self._records.running()
         uncopied = [replay for replay in running if replay.selected is not None and not replay.committed]
-        copied = [replay for replay in running if replay.selected is None or replay.committed]
-        for act, replays in ((self._end_if_over, copied), (self._go_on, self._next(uncopied))):
+        copied = [replay for replay in running if replay.is_jump or replay.committed]
+        past = [replay for replay in running if replay.first_txn is not None and not replay.committed]
+        for act, replays in ((self._end_if_over, copied), (self._go_on, self._next(uncopied)), (self._note_if_written, past)):
             for replay in replays:
                 try:
                     await act(replay)
@@ -226,6 +247,11 @@ class Replaying:
         progress = await self.progress(replay)
         if progress.is_over:
             await self._records.end(replay, ReplayState.DONE)
+
+    async def _note_if_written(self, replay: Replay) -> None:
+        end = self._records.written(replay)
+        if end is not None:
+            await self._records.copied(replay, end)
 
     def _next(self, uncopied: Sequence[Replay]) -> list[Replay]:
         """As many selections as there are places, those first whose turn is longest ago."""
@@ -240,21 +266,3 @@ class Replaying:
         self._tried[replay.id] = stalled
         if stalled is None or await self._copying.has_moved(stalled):
             self._begin_copies(replay)
-
-
-def rewound(replay: Replay, committed: Sequence[tuple[int, int] | None]) -> Progress:
-    """How far a rewind is, by what is committed of its lane: offset and number of the last jump of each partition. Pure."""
-    passed = total = 0
-    for commit, begin, until in zip(committed, replay.begin, replay.until, strict=True):
-        total += until - begin
-        if commit is not None and commit[1] >= replay.number:
-            passed += min(max(commit[0] - begin, 0), until - begin)
-    return Progress(replay.deliveries * passed // max(total, 1), is_over=passed == total)
-
-
-def _read(commit: tuple[int, str], uid: str) -> tuple[int, int] | None:
-    offset, metadata = commit
-    try:
-        return offset, decode(offset, metadata, uid).rewind
-    except BadMetadata:
-        return None  # set by hand, or of an earlier webhook: the sink that takes the lane writes it anew

@@ -16,7 +16,8 @@ from livehook.api.parameters import name_in_path
 from livehook.api.problems import Problem, not_found
 from livehook.api.replay_input import asked_of
 from livehook.api.replay_places import places_json
-from livehook.api.replaying import Progress, Replaying
+from livehook.api.replay_progress import Progress
+from livehook.api.replaying import Replaying
 from schemas.replays import Replay
 from schemas.times import rfc3339
 
@@ -45,7 +46,7 @@ class Replays:
         answer = {
             "id": None if replay is None else replay.id,
             "deliveries": found.deliveries,
-            "from": places_json(found.begin),
+            "from": places_json(found.begin) if found.first_txn is None else {"txnId": found.first_txn},
             "until": places_json(found.until),
         }
         return bodies.json_response(answer, 200 if asked.dry_run else 202)

@@ -9,9 +9,10 @@ import msgspec
 from schemas.errors import FieldError, Invalid
 from schemas.gaps import Gap
 from schemas.registry import Webhook
+from schemas.replays import Replay, is_past_and_running
 from schemas.signing import scheme_of
 from schemas.webhook_validation import Wanted
-from schemas.webhooks import Secret, WebhookRevision, WebhookSpec
+from schemas.webhooks import PastReplay, Secret, WebhookRevision, WebhookSpec
 
 SECRETS_MAX = 10
 SCHEME_OVERLAP_S = 86_400
@@ -102,6 +103,22 @@ def with_snapshot(webhook: Webhook, *, newest: WebhookRevision | None, gaps: Seq
     if current.backfill is not None and not is_ready:
         return None  # its changes come first, and then the documents
     return msgspec.structs.replace(current, revision=current.revision + 1, snapshot=number, since=None)
+
+
+def with_replay(webhook: Webhook, *, newest: WebhookRevision | None, replays: Sequence[Replay], is_ready: bool) -> WebhookRevision | None:
+    """
+    The record that begins the next replay that is served from ``changes``. None: not now. See :func:`with_snapshot`.
+
+    Args:  replays: of the webhook, in order of their numbers.
+    """
+    current = webhook.current
+    begun = 0 if current.replay is None else current.replay.number
+    due = [one for one in replays if is_past_and_running(one) and one.number > begun]
+    if not due or newest is None or newest.revision != current.revision or (current.backfill is not None and not is_ready):
+        return None
+    snapshot = (0 if current.replay is None else current.replay.snapshot) - 1
+    replay = PastReplay(due[0].id, due[0].number, due[0].first_txn or 0, snapshot, current.snapshot)
+    return msgspec.structs.replace(current, revision=current.revision + 1, replay=replay, since=None)
 
 
 def deleted(newest: WebhookRevision, now_us: int) -> WebhookRevision:

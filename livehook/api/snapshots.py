@@ -1,7 +1,8 @@
 """
-Looks after the gaps that sinks put on record: where the present documents are to follow, their snapshot is begun. Called by api_role.py.
+Begins the backfills that follow a live flow: of the present documents, where a sink has put a gap on record; and of a replay that is served
+from ``changes``. Called by api_role.py.
 
-Source: docs/explanation/gaps.md.
+Source: docs/explanation/gaps.md, docs/explanation/replay.md.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Snapshots:
 
     def start(self) -> None:
         """Look again and again, until :meth:`stop`."""
-        self._looking = in_background(self._look_again(), name="snapshots", fail=self._fail)
+        self._looking = in_background(self._look_again(), name="backfills", fail=self._fail)
 
     async def stop(self) -> None:
         """Look no more."""
@@ -50,10 +51,10 @@ class Snapshots:
 
     async def look(self) -> None:
         """Begin what is to be begun."""
-        for name in self._view.registry.names_with_gaps():
+        for name in self._view.registry.names_owed():
             try:
-                await self._register.begin_snapshot(name, again=name in self._unfinished)
+                await self._register.begin_backfill(name, again=name in self._unfinished)
                 self._unfinished.discard(name)
             except (KafkaUnavailable, KafkaRefused, TimeoutError, Problem) as error:
-                logger.info("the snapshot of webhook %s is begun later: %s", name, error)
+                logger.info("the backfill of webhook %s is begun later: %s", name, error)
                 self._unfinished.add(name)

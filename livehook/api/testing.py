@@ -11,6 +11,7 @@ from connectors.activity.testing import FedActivity
 from connectors.kafka.errors import KafkaUnavailable, TopicMismatch
 from livehook.api.app import Services
 from livehook.api.lane_copies import LaneCopies
+from livehook.api.past import Past
 from livehook.api.ports import LogRecord
 from livehook.api.redrive import Redrives
 from livehook.api.register import Register
@@ -227,6 +228,7 @@ def fake_services(
     timed: dict[str, Any] = {"topics": kafka.topics, "register": register, "now_us": shared["now_us"]}
     records = ReplayRecords(**timed, producer=kafka, view=kafka)
     logs: dict[str, Any] = {"producer": kafka, "logs": kafka, "commits": kafka, "activity": kafka.fed.activity}
+    logs["past"] = Past(kafka.topics, kafka, kafka)
     replaying = Replaying(**timed, **logs, records=records, new_id=lambda: f"rpl_{next(replays)}", fail=kafka.failures.append)
     return Services(
         producer=kafka,

@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, TopicPartition
 from connectors.webhook.offsets import decode
 from connectors.webhook.testing import Call, Receiver
 from livehook.api.kafka import KafkaLogs
-from livehook.api.replaying import rewound
+from livehook.api.replay_progress import rewound
 from schemas.replays import Replay, ReplayState, encode_replay
 from schemas.topics import Record
 from schemas.webhooks import DeliverySettings

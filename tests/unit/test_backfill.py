@@ -15,8 +15,9 @@ from schemas.markers import marker_of
 from schemas.mutations import MARK_KEY, Mark
 from schemas.positions import Origin
 from schemas.records import decode_delivery, decode_mutation, encode_change, encode_passed_mark, encode_revision, encode_since
+from schemas.replays import Replay, ReplayState, encode_replay
 from schemas.topics import Topics
-from schemas.webhooks import WebhookRevision, WebhookSince, WebhookSpec
+from schemas.webhooks import PastReplay, WebhookRevision, WebhookSince, WebhookSpec
 from streams import asking, backfill_run
 from streams.backfill import WINDOW_US, Repeats, backfilled, is_of
 from streams.backfilling import Backfills
@@ -385,3 +386,70 @@ async def test_present_documents_are_in_the_lane_before_what_follows():
     assert marker_of(asked, Match.READY).webhook_id == world.lane[-1].webhook_id != marker_of(revision(), Match.READY).webhook_id
     assert failed == []
     backfills.close()
+
+
+def going_back(number=2, *, since=20, first_txn=0, snapshot=-1, query="n == 2", start="now"):
+    made = revision(number, start=start, since=since, query=query, events=("update", "leave"))
+    return msgspec.structs.replace(made, replay=PastReplay("rpl_1", MADE_US, first_txn, snapshot, 0))
+
+
+def sent(change, *revisions, replay=None):
+    """The delivery of a backfill, and of the live flow."""
+    subscriptions = known(*revisions)
+    if replay is not None:
+        subscriptions.apply(replay.key.encode(), encode_replay(replay), subscriptions.position)
+    plan = subscriptions.plan("w")
+    assert plan is not None
+    return backfilled(plan, change, {}), next((one for _, one in match(subscriptions.queries, change)), None)
+
+
+def test_a_replay_sends_again_what_was_sent():
+    """With the webhook-id of the first time, marked; each change to the revision that served it."""
+    made = revision(start="now", since=2, events=("update", "leave"))
+    edited = revision(2, start="now", since=12, query="true", events=("update", "leave"))
+    going = going_back(3, query="true")
+    for offset, number in ((3, 1), (11, 1), (12, 2), (19, 2)):
+        again, first = sent(change(offset, N2, N2), made, edited, going)
+        assert first is not None
+        assert (number, first.webhook_id, "rpl_1", None) == (again.revision, again.webhook_id, again.replay, again.order)
+    assert sent(change(3, N1, N1), made, edited, going)[0] is None
+
+
+def test_behind_its_marks_a_replay_is_the_live_flow():
+    """What happens while it is written comes for the first time, in its place behind it."""
+    again, live = sent(change(20, N2, N2), revision(start="now", since=2), going_back())
+    assert live is None
+    assert (None, 2, Origin(0, 0, 20)) == (again.replay, again.revision, again.order)
+
+
+@pytest.mark.parametrize(("first_txn", "offsets"), [(0, [2, 3, 9]), (1_003, [3, 9]), (1_010, [])])
+def test_a_replay_begins_at_its_first_transaction_and_not_before_the_webhook(first_txn, offsets):
+    """What happened before its ``start`` was never sent."""
+    revisions = revision(start="now", since=2), going_back(since=10, first_txn=first_txn)
+    assert offsets == [offset for offset in (1, 2, 3, 9) if sent(change(offset, N2, N2), *revisions)[0] is not None]
+
+
+def test_what_may_be_compacted_comes_as_a_snapshot_of_the_replay():
+    """Another body, so another id."""
+    again, _ = sent(change(3, N1, N2, OLD), revision(start="now", since=2), going_back())
+    assert ("initial", -1, None, "rpl_1") == (again.match.value, again.snapshot, again.change.old, again.replay)
+    another, _ = sent(change(3, N1, N2, OLD), revision(start="now", since=2), going_back(snapshot=-2))
+    assert again.webhook_id != another.webhook_id
+
+
+def test_a_replay_that_is_cancelled_sends_nothing_again():
+    """What comes for the first time does, for the live flow does not send it."""
+    replay = Replay("rpl_1", "w", "u", 5, (0,), (0,), (0,), (), 1, 1, ReplayState.CANCELLED, first_txn=0)
+    revisions = revision(start="now", since=2), going_back()
+    assert sent(change(3, N2, N2), *revisions, replay=replay)[0] is None
+    assert sent(change(20, N2, N2), *revisions, replay=replay)[0] is not None
+
+
+def test_a_gap_after_a_replay_has_its_own_backfill():
+    """Numbers of gaps count up, those of replays down."""
+    going = going_back()
+    after = msgspec.structs.replace(going, revision=3, snapshot=1, since=[Origin(0, 0, 30)])
+    assert ["u.-1", "u.1"] == [going.backfill, after.backfill]
+    plan = known(revision(start="now", since=2), going, after).plan("w")
+    assert plan is not None
+    assert (True, "u.1") == (plan.is_after_gap, plan.id)

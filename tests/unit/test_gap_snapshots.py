@@ -129,6 +129,6 @@ async def test_gaps_go_with_their_webhook(kafka):
     register, snapshots = await made(kafka)
     await put(kafka, gap(), encode_gap(gap()))
     await register.delete("w")
-    assert [] == kafka.registry.names_with_gaps()
+    assert [] == kafka.registry.names_owed()
     await snapshots.look()
     assert kafka.registry.webhook("w") is None

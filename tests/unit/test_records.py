@@ -18,7 +18,17 @@ from schemas.notices import Notice, NoticeKind
 from schemas.parked import Down, Parked
 from schemas.positions import Origin
 from schemas.replays import Replay, ReplayState, Selected, encode_replay
-from schemas.webhooks import Installation, Secret, State, Trigger, WebhookRevision, WebhookSince, WebhookSpec, WebhookStatus
+from schemas.webhooks import (
+    Installation,
+    PastReplay,
+    Secret,
+    State,
+    Trigger,
+    WebhookRevision,
+    WebhookSince,
+    WebhookSpec,
+    WebhookStatus,
+)
 
 CHANGE = Change(
     "people",
@@ -62,6 +72,11 @@ EXAMPLES: dict[str, tuple[Any, Any, Any]] = {
     "attempt": (records.encode_attempt, records.decode_attempt, ATTEMPT),
     "revision": (records.encode_revision, records.decode_webhooks, REVISION),
     "pending_revision": (records.encode_revision, records.decode_webhooks, WebhookRevision("uid", "adults", 5, 10, SPEC, [], 1, 2)),
+    "replaying_revision": (
+        records.encode_revision,
+        records.decode_webhooks,
+        WebhookRevision("uid", "adults", 6, 11, SPEC, [], 1, 2, snapshot=3, replay=PastReplay("rpl_1", 2**50, 2**40, -2, 3)),
+    ),
     "since": (records.encode_since, records.decode_webhooks, WebhookSince("adults", 5, Origin(1, 3, 2**40))),
     "status": (records.encode_status, records.decode_webhooks, WebhookStatus("uid", "adults", 9, State.DISABLED, "410", 3)),
     "replay": (
@@ -70,6 +85,11 @@ EXAMPLES: dict[str, tuple[Any, Any, Any]] = {
         Replay(
             "rpl_1", "adults", "uid", 7, (3, 2**40), (9, 9), (9, 9), (4, 5), 12, 3, ReplayState.CANCELLED, 4, 8, Selected("a == 1", ("1",))
         ),
+    ),
+    "past_replay": (
+        encode_replay,
+        records.decode_webhooks,
+        Replay("rpl_1", "adults", "uid", 7, (9,), (9,), (9,), (), 12, 3, ReplayState.RUNNING, first_txn=2**50),
     ),
     "backfill_progress": (encode_backfill, records.decode_webhooks, BackfillProgress("adults", "uid", 3, 2**40)),
     "backfill_end": (encode_backfill, records.decode_webhooks, BackfillEnd("adults", "uid", Origin(1, 3, 2**40))),
