@@ -182,7 +182,8 @@ class World:
         before = self._current.get(name)
         spec = WebhookSpec(name, "http://x", collections=("c",), query=query, start=start, delivery=self._limits(), retry=RETRY)
         number, edit = (1, 1) if before is None else (before.revision + 1, before.edit + 1)
-        pending = WebhookRevision(name, name, number, edit, spec, [], created_us, created_us)
+        replay = None if before is None else before.replay
+        pending = WebhookRevision(name, name, number, edit, spec, [], created_us, created_us, replay=replay)
         offset = self.webhooks.append(pending.key.encode(), encode_revision(pending))
         yield
         since = []
