@@ -34,6 +34,7 @@ from livehook.api.lanes import LaneView
 from livehook.api.past import Past
 from livehook.api.redrive import Redrives
 from livehook.api.register import Register
+from livehook.api.replay_metrics import ReplayMetrics
 from livehook.api.replay_records import ReplayRecords
 from livehook.api.replaying import Replaying
 from livehook.api.resend import Resends
@@ -163,6 +164,7 @@ class ApiRole:
             **shared,
             records=records,
             past=Past(self._topics, logs, self._fold),
+            metrics=ReplayMetrics(self._metrics),
             activity=self._activity,
             producer=self._producer,
             logs=logs,

@@ -22,6 +22,7 @@ from livehook.api.ports import Commits, Logs, Producer
 from livehook.api.problems import Problem
 from livehook.api.register import Register
 from livehook.api.replay_input import Asked
+from livehook.api.replay_metrics import ReplayMetrics
 from livehook.api.replay_places import Kept, Place, Places
 from livehook.api.replay_progress import Progress, place_of, rewound
 from livehook.api.replay_records import ReplayRecords
@@ -63,6 +64,7 @@ class Replaying:
         register: Register,
         records: ReplayRecords,
         past: Past,
+        metrics: ReplayMetrics,
         activity: Activity,
         producer: Producer,
         logs: Logs,
@@ -72,7 +74,7 @@ class Replaying:
         fail: Callable[[BaseException], None],
     ) -> None:
         self._topics, self._register, self._records, self._commits = topics, register, records, commits
-        self._activity, self._past = activity, past
+        self._activity, self._past, self._metrics = activity, past, metrics
         self._places = Places(logs)
         self._copying = Copying(self._places, producer, self._finished)
         self._copies: dict[str, asyncio.Task[None]] = {}
@@ -231,26 +233,23 @@ class Replaying:
             await self.look()
 
     async def look(self) -> None:
-        """Put on record which replays are done, and go on with selections."""
+        """Put on record which replays are done, go on with selections, and show how far they are."""
         running = self._records.running()
+        self._metrics.running(running)
         uncopied = [replay for replay in running if replay.selected is not None and not replay.committed]
-        copied = [replay for replay in running if replay.is_jump or replay.committed]
-        past = [replay for replay in running if replay.first_txn is not None and not replay.committed]
-        for act, replays in ((self._end_if_over, copied), (self._go_on, self._next(uncopied)), (self._note_if_written, past)):
+        for act, replays in ((self._look_at, running), (self._go_on, self._next(uncopied))):
             for replay in replays:
                 try:
                     await act(replay)
                 except (KafkaUnavailable, KafkaRefused, ActivityUnavailable, TimeoutError, Problem) as error:
                     logger.info("how far the replay %s is, is not known: %s", replay.id, error)
 
-    async def _end_if_over(self, replay: Replay) -> None:
+    async def _look_at(self, replay: Replay) -> None:
         progress = await self.progress(replay)
+        self._metrics.delivered(replay, progress.delivered)
         if progress.is_over:
             await self._records.end(replay, ReplayState.DONE)
-
-    async def _note_if_written(self, replay: Replay) -> None:
-        end = self._records.written(replay)
-        if end is not None:
+        elif replay.first_txn is not None and not replay.committed and (end := self._records.written(replay)) is not None:
             await self._records.copied(replay, end)
 
     def _next(self, uncopied: Sequence[Replay]) -> list[Replay]:

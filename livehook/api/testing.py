@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
 from connectors.activity.testing import FedActivity
 from connectors.kafka.errors import KafkaUnavailable, TopicMismatch
 from livehook.api.app import Services
@@ -15,6 +17,7 @@ from livehook.api.past import Past
 from livehook.api.ports import LogRecord
 from livehook.api.redrive import Redrives
 from livehook.api.register import Register
+from livehook.api.replay_metrics import ReplayMetrics
 from livehook.api.replay_records import ReplayRecords
 from livehook.api.replaying import Replaying
 from livehook.api.resend import Resends
@@ -206,6 +209,7 @@ def fake_services(
     Args:  ticks: the time at each look, µs since 1970; None: it stands still but for a microsecond a look.
     """
     ticks = itertools.count(NOW_US) if ticks is None else ticks
+    registry = CollectorRegistry()
     uids, secrets, ids, replays = (itertools.count(1) for _ in range(4))
     register = Register(
         topics=kafka.topics,
@@ -228,7 +232,7 @@ def fake_services(
     timed: dict[str, Any] = {"topics": kafka.topics, "register": register, "now_us": shared["now_us"]}
     records = ReplayRecords(**timed, producer=kafka, view=kafka)
     logs: dict[str, Any] = {"producer": kafka, "logs": kafka, "commits": kafka, "activity": kafka.fed.activity}
-    logs["past"] = Past(kafka.topics, kafka, kafka)
+    logs |= {"past": Past(kafka.topics, kafka, kafka), "metrics": ReplayMetrics(registry)}
     replaying = Replaying(**timed, **logs, records=records, new_id=lambda: f"rpl_{next(replays)}", fail=kafka.failures.append)
     return Services(
         producer=kafka,
@@ -248,4 +252,5 @@ def fake_services(
         now_us=lambda: next(ticks),
         is_loopback=is_loopback,
         token=token,
+        metrics=registry,
     )

@@ -177,6 +177,27 @@ async def test_it_is_done_when_the_lane_has_passed_what_was_written(home):
     assert "done" == (await home.replay(id_))["state"]
 
 
+async def test_how_far_replays_are_is_a_metric(home):
+    """As long as one is running."""
+    await home.make()
+    home.happen()
+    ids = [(await home.ask(begin))["id"] for begin in ({"beginning": True}, {"offset": 5})]
+    await home.services.replaying.look()
+    labels = {"webhook": "adults"}
+
+    def shown() -> list[float | None]:
+        return [home.services.metrics.get_sample_value(f"livehook_replay_{name}", labels) for name in ("deliveries", "left")]
+
+    assert [9 + 4, 9 + 4] == shown()
+    home.kafka.committed[PLACE] = 7, encode("whk_1", Start(7, rewind=home.on_record()[1].number))
+    await home.services.replaying.look()
+    assert [9 + 4, 9 + 2] == shown()
+    for id_ in ids:
+        await home.client.delete(f"/v1/replays/{id_}")
+    await home.services.replaying.look()
+    assert [None, None] == shown()
+
+
 async def test_a_second_one_waits_for_the_first(home):
     """Also one that is asked for while the first one is written; each begins with a revision and a number of its own."""
     await home.make()

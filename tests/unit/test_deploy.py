@@ -35,6 +35,8 @@ METRICS: dict[str, set[str]] = {
     "livehook_stream_lag": {"topic"},
     "livehook_backfill_changes_total": set(),
     "livehook_backfill_left": {"webhook"},
+    "livehook_replay_deliveries": {"webhook"},
+    "livehook_replay_left": {"webhook"},
     "livehook_duplicates_dropped_total": {"stage"},
     "livehook_rebalances_total": {"role"},
 }
