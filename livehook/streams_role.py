@@ -195,7 +195,9 @@ class StreamsRole:
 
     def _apply(self, key: bytes, value: bytes | None, offset: int) -> None:
         try:
-            self._subscriptions.apply(key, value, offset)
+            name = self._subscriptions.apply(key, value, offset)
+            if name is not None and self._subscriptions.registry.webhook(name) is None:
+                self._metrics.forget(name)
         except Exception as error:  # noqa: BLE001 - in a callback nobody else would see it
             self._fail(error)
 

@@ -70,7 +70,9 @@ class Registry:
         elif isinstance(record, WebhookStatus):
             self._statuses[name] = record
         elif isinstance(record, WebhookSince):
-            self._since.setdefault(name, {}).setdefault(record.revision, []).append(record.origin)
+            known = self._since.setdefault(name, {}).setdefault(record.revision, [])
+            if record.origin not in known:  # whoever takes a partition over may say it once more
+                known.append(record.origin)
         elif isinstance(record, Replay):
             self._replays.setdefault(name, {})[record.id] = record
         elif isinstance(record, BackfillProgress | BackfillEnd | BackfillReady):

@@ -52,6 +52,12 @@ class StreamsMetrics:
             counter = self._matches_of[webhook, match] = self._matches.labels(webhook, match.value)
         counter.inc()
 
+    def forget(self, webhook: str) -> None:
+        """The webhook was deleted: whoever makes and deletes many must not fill us with their names."""
+        for match in Match:
+            if self._matches_of.pop((webhook, match), None) is not None:
+                self._matches.remove(webhook, match.value)
+
     def backfilled(self, changes: int) -> None:
         """A backfill has gone on."""
         self._scanned.inc(changes)

@@ -44,11 +44,12 @@ class Subscriptions:
         self.registry = Registry()
         self.position = 0
 
-    def apply(self, key: bytes, value: bytes | None, offset: int) -> None:
+    def apply(self, key: bytes, value: bytes | None, offset: int) -> str | None:
         """
         One record of ``webhooks``, in the order of the topic.
 
-        Raises:  BadRecord, Fatal: it was written by a version that this one cannot stand in for.
+        Returns:  the name of the webhook that it is about, or None.
+        Raises:   BadRecord, Fatal: it was written by a version that this one cannot stand in for.
         """
         name = self.registry.apply(key, value)
         number = key.decode().partition("/")[2].partition("/")[0]
@@ -61,6 +62,7 @@ class Subscriptions:
             for future in self._waiting.pop(waited):
                 if not future.done():
                     future.set_result(None)
+        return name
 
     def _put(self, name: str, number: int, offset: int) -> None:
         revision = next((one for one in self.registry.revisions(name) if one.revision == number), None)

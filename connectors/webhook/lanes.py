@@ -17,7 +17,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 import msgspec
 
 from connectors.webhook.offsets import Entry, Offsets, Seen, Start, span_max
-from connectors.webhook.parking import Document, Note, Parking, Place, Stage, place_of, where
+from connectors.webhook.parking import STALE_MAX, Document, Note, Parking, Place, Stage, place_of, still_waiting, where
 from schemas.deliveries import Delivery, Match
 from schemas.markers import places_of
 from schemas.parked import Parked
@@ -253,7 +253,7 @@ class Lane:
         for held in (*self._ready, *self.under_way):
             held.attempt = max(held.attempt - attempts.get(held.place, 0), 0)
         for due, _, held in self._waiting:
-            if held.waits and held.due == due and held.place in attempts:
+            if _waits_until(due, held) and held.place in attempts:
                 held.attempt = max(held.attempt - attempts[held.place], 0)
                 self._awake(held)
         self.parking.forgive(attempts)
@@ -393,15 +393,22 @@ class Lane:
         if held.due:
             held.waits = True
             heapq.heappush(self._waiting, (held.due, next(self._count), held))
+            if len(self._waiting) > 2 * self.held + STALE_MAX:
+                self._waiting = still_waiting(self._waiting, _waits_until)
         else:
             self._ready.append(held)
 
     def _wake(self, now: float) -> None:
         while self._waiting and self._waiting[0][0] <= now:
             due, _, held = heapq.heappop(self._waiting)
-            if held.waits and held.due == due:  # else it was parked or forgiven meanwhile
+            if _waits_until(due, held):  # else it was parked or forgiven meanwhile
                 self._awake(held)
 
     def _awake(self, held: Held) -> None:
         held.waits, held.due = False, 0.0
         self._ready.append(held)
+
+
+def _waits_until(due: float, held: Held) -> bool:
+    """Whether an entry made for that time still holds."""
+    return held.waits and held.due == due

@@ -57,6 +57,10 @@ class SecondsByWebhook(Collector):
         """Those of one webhook."""
         return self._webhooks.setdefault(webhook, Seconds(self._bounds))
 
+    def forget(self, webhook: str) -> None:
+        """The webhook was deleted."""
+        self._webhooks.pop(webhook, None)
+
     def describe(self) -> Iterator[HistogramMetricFamily]:
         """What the registry checks names against."""
         yield HistogramMetricFamily(self._name, self._documentation, labels=["webhook"])
@@ -94,6 +98,14 @@ class SinkMetrics:
     def lane(self, webhook: str) -> LaneMetrics:
         """The metrics of one lane, looked up once."""
         return LaneMetrics(self, webhook)
+
+    def forget(self, webhook: str) -> None:
+        """The webhook was deleted: whoever makes and deletes many must not fill us with their names."""
+        self.attempt_seconds.forget(webhook)
+        self.end_to_end_seconds.forget(webhook)
+        for counter, labels in ((self.gaps, (webhook,)), *((self.attempts, (webhook, outcome.value)) for outcome in Outcome)):
+            counter.labels(*labels)  # some versions of the library cannot remove what is not there
+            counter.remove(*labels)
 
 
 class LaneMetrics:

@@ -13,16 +13,23 @@ import itertools
 from array import array
 from bisect import bisect_left
 from collections import defaultdict, deque
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
+from typing import TypeVar
 
 import msgspec
 
 from connectors.webhook.offsets import Entry, Start
 from schemas.parked import Parked
 
+Awaited = TypeVar("Awaited")
+
 PARTITION_BITS = 5  # a lane has at most 32 partitions
 COMPACT_FROM = 1_024
+STALE_MAX = 1_024
+
+Wait = tuple[float, int, Awaited]
+"""When it is due, a number that no other has, and what waits."""
 
 Place = int
 """Offset and partition of a delivery in its lane, in one number: those of one partition sort by offset."""
@@ -36,6 +43,18 @@ def place_of(partition: int, offset: int) -> Place:
 def where(place: Place) -> tuple[int, int]:
     """Partition and offset."""
     return place & (1 << PARTITION_BITS) - 1, place >> PARTITION_BITS
+
+
+def still_waiting(waiting: Iterable[Wait[Awaited]], holds: Callable[[float, Awaited], bool]) -> list[Wait[Awaited]]:
+    """
+    A heap without the entries that mean nothing any more, and of what is in it twice with one.
+
+    Who is put in anew leaves the former entry behind until it would be due, which may be a day; an endpoint that comes and goes makes many.
+    """
+    found = {id(what): (due, number, what) for due, number, what in waiting if holds(due, what)}
+    kept = list(found.values())
+    heapq.heapify(kept)
+    return kept
 
 
 class Places:
@@ -164,6 +183,8 @@ class Parking:
         if document.stage is not Stage.UNREAD:
             document.stage = Stage.WAITING
             heapq.heappush(self._waiting, (due, next(self._number), document))
+            if len(self._waiting) > 2 * len(self.documents) + STALE_MAX:
+                self._waiting = still_waiting(self._waiting, _waits_until)
         if note:
             self._note_first(document)
 
@@ -174,7 +195,7 @@ class Parking:
         found: list[Document] = []
         while self._waiting and self._waiting[0][0] <= now and len(found) < at_most:
             due, _, document = heapq.heappop(self._waiting)
-            if document.stage is Stage.WAITING and document.due == due:
+            if _waits_until(due, document):
                 document.stage = Stage.LOADING
                 found.append(document)
         return found
@@ -258,3 +279,8 @@ class Parking:
     def _pointer(self, document: Document, place: Place, attempt: int, due: float) -> Parked:
         partition, offset = where(place)
         return Parked(self._uid, partition, offset, document.key, attempt, int(due * 1_000_000))
+
+
+def _waits_until(due: float, document: Document) -> bool:
+    """Whether an entry made for that time still holds."""
+    return document.stage is Stage.WAITING and document.due == due

@@ -193,6 +193,8 @@ class Sink:
                     self._update(runner, webhook)
                 else:
                     self._close([name], deleted=webhook is None or webhook.current.uid != runner.taken.lane.uid)
+            if webhook is None:
+                self._metrics.forget(name)
         self._changed.clear()
         if known != self._known:
             self._known = known

@@ -15,6 +15,7 @@ from connectors.activity.store import Activity
 from livehook import __version__, health
 from livehook.api import openapi, overview, problems
 from livehook.api.attempts import Attempts
+from livehook.api.crowd import Crowd
 from livehook.api.dead_letters import DeadLetters
 from livehook.api.documents import Documents
 from livehook.api.guard import Guard
@@ -61,6 +62,7 @@ def create_app(services: Services) -> FastAPI:
     """The ASGI app."""
     app = FastAPI(title="Livehook", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     problems.install(app)
+    app.add_middleware(Crowd)
     app.add_middleware(Guard, is_loopback=services.is_loopback, token=services.token)
     app.include_router(Documents(services.producer, services.mutations, services.new_id).router())
     app.include_router(Webhooks(services.register, services.checks, services.test_call, services.now_us).router())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from connectors.webhook import lanes
 from connectors.webhook.lanes import Held, Lane
 from connectors.webhook.offsets import Seen, Start
 from connectors.webhook.rates import Rate, Share
@@ -107,6 +109,12 @@ class LaneRules(RuleBasedStateMachine):
             self.now += 1
             self.under_way = self.lane.ready(self.now)
         assert (0, 0, self.read) == (self.lane.held, self.lane.bytes, self.lane.partitions[0].commit)
+
+
+@pytest.fixture(autouse=True)
+def _tidy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not wait any more is forgotten as soon as it is half of all, however little that is."""
+    monkeypatch.setattr(lanes, "STALE_MAX", 0)
 
 
 TestLaneRules = LaneRules.TestCase

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from connectors.webhook import lanes, parking
 from connectors.webhook.lanes import Held, Lane
 from connectors.webhook.offsets import Start, decode
 from connectors.webhook.parking import where
@@ -168,6 +170,13 @@ class ParkingRules(RuleBasedStateMachine):
         for partition, log in self.log.items():
             assert len(log) == self.lane.partitions[partition].commit
             assert len(log) == sum(len(offsets) for (found, _), offsets in self.arrived.items() if found == partition)
+
+
+@pytest.fixture(autouse=True)
+def _tidy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not wait any more is forgotten as soon as it is half of all, however little that is."""
+    monkeypatch.setattr(lanes, "STALE_MAX", 0)
+    monkeypatch.setattr(parking, "STALE_MAX", 0)
 
 
 ParkingRules.TestCase.settings = settings(stateful_step_count=60)
