@@ -18,7 +18,7 @@ from pathlib import Path
 import uvloop
 
 from bench.harness import environment, row
-from connectors.webhook.calls import Request, Response
+from connectors.webhook.calls import Response, request_of
 from connectors.webhook.http import Sender
 from connectors.webhook.http_httpx import HttpxSender
 from connectors.webhook.testing import sender_here
@@ -62,7 +62,7 @@ def _receive(told: Connection, is_tls: bool) -> None:
 
 async def _measure(engine: str, url: str, connections: int, seconds: float, tls: Trust | None) -> dict[str, float]:
     sender = ENGINES[engine](tls=tls)
-    request = Request("POST", url, HEADERS, BODY)
+    request = request_of("POST", url, HEADERS, BODY)
     counts = [0]
 
     async def calls(until: float) -> None:

@@ -97,3 +97,13 @@ class Attempt(msgspec.Struct, frozen=True):
     next_attempt_us: int | None = None
     test: bool = False
     replay: str | None = None
+
+    @property
+    def error_code(self) -> ErrorCode | None:
+        """Of the error, if there is one."""
+        return None if self.error is None else self.error.code
+
+    @property
+    def error_detail(self) -> str | None:
+        """Of the error, if there is one."""
+        return None if self.error is None else self.error.detail

@@ -8,6 +8,7 @@ Source: Avro 1.12 specification, "Binary Encoding".
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from schemas.avro_source import Source
@@ -16,17 +17,21 @@ Read = Callable[[bytes, int], tuple[Any, int]]
 """The data and where a value begins; gives the value, and where it ends, which may be behind the end of data that was cut."""
 
 VARINT_BITS_MAX = 64
+HIGH_KEPT = 1_024
 
 
-def compile_reader(schema: Any) -> Read:
+def compile_reader(schema: Any, *, as_row: bool = False) -> Read:
     """
     What reads values of a schema, parsed by fastavro; a record becomes a dict.
+
+    Args:    as_row: the schema is that of a record, whose fields are wanted as a tuple in their order.
 
     Raises:  ValueError: the schema has something that none of ours has: a type by its name, a union other than of null and one more.
              What is returned raises ValueError or IndexError for what is no value of the schema.
     """
     source = Source("def read(data, at):")
-    source.line(f"return {_value(source, schema)}, at")
+    found = _row(source, schema["fields"]) if as_row else _value(source, schema)
+    source.line(f"return {found}, at")
     return source.function("read", _KNOWN)
 
 
@@ -53,12 +58,20 @@ def _value(source: Source, schema: Any) -> str:
     raise ValueError(f"no reader for {str(schema)[:100]}")
 
 
+def _row(source: Source, fields: Any) -> str:
+    return "(" + "".join([f"{_value(source, field['type'])}, " for field in fields]) + ")"
+
+
 def _varint(source: Source) -> str:
-    """Zigzag as it is."""
-    found = source.let("data[at]")
+    """Zigzag as it is; one byte or two without a call."""
+    found, second = source.let("data[at]"), source.name()
     source.line("at += 1")
     with source.block(f"if {found} > 127:"):
-        source.line(f"{found}, at = more(data, at, {found})")
+        source.line(f"{second} = data[at]")
+        source.line("at += 1")
+        source.line(f"{found} += ({second} << 7) - 128")
+        with source.block(f"if {second} > 127:"):
+            source.line(f"{found}, at = more(data, at, {found} - 16384)")
     return found
 
 
@@ -104,9 +117,11 @@ def _blocks(source: Source, empty: str, read_item: Callable[[str], None]) -> str
     return found
 
 
-def _more(data: bytes, at: int, first: int) -> tuple[int, int]:
-    """A varint of more than one byte."""
-    number, shift = first & 0x7F, 7
+def _more(data: bytes, at: int, number: int) -> tuple[int, int]:
+    """The rest of a varint of more than two bytes, whose 14 lowest bits are known."""
+    if data[at] > 0x7F and data[at + 1] > 0x7F and (high := _high(data[at + 2 : at + 6])) is not None:
+        return number | (data[at] & 0x7F) << 14 | (data[at + 1] & 0x7F) << 21 | high, at + 6
+    shift = 14
     while (byte := data[at]) > 0x7F:
         number |= (byte & 0x7F) << shift
         shift += 7
@@ -114,6 +129,14 @@ def _more(data: bytes, at: int, first: int) -> tuple[int, int]:
         if shift >= VARINT_BITS_MAX:
             _refuse("a number of more than 64 bits")
     return number | byte << shift, at + 1
+
+
+@lru_cache(maxsize=HIGH_KEPT)  # of times in µs, and what is numbered by them, it is the same for minutes
+def _high(last: bytes) -> int | None:
+    """What the last four bytes of a varint of eight count for; None: these are none."""
+    if len(last) < 4 or last[3] > 0x7F or min(last[:3]) < 0x80:
+        return None
+    return (last[0] & 0x7F) << 28 | (last[1] & 0x7F) << 35 | (last[2] & 0x7F) << 42 | last[3] << 49
 
 
 def _refuse(what: str) -> None:

@@ -7,6 +7,7 @@ Pure. Called by codec.py. Source: Avro 1.12 specification, "Binary Encoding".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from schemas.avro_source import Source
 
 Write = Callable[[Any], bytes]
+Field = Callable[[str, str], str]
+"""The expression for a record and the name of a field in; the one for that field's value out."""
 
 INT_MIN, INT_MAX = -(2**31), 2**31 - 1
 LONG_MIN, LONG_MAX = -(2**63), 2**63 - 1
@@ -21,23 +24,35 @@ KEYS_KEPT = 1_024
 LAYOUTS_KEPT = 1_024
 HIGH_KEPT = 1_024
 LOW_BITS = 28
+PAIR = 0x3FFF
 SMALL_MAX = 2_047  # nearly all lengths, versions and the like
 
 
-def compile_writer(schema: Any) -> Write:
+def compile_writer(schema: Any, *, of_attributes: bool = False) -> Write:
     """
     What writes values of a schema, parsed by fastavro; a record is a mapping that has every field.
+
+    Args:    of_attributes: a record has the fields as attributes instead, ``txnId`` as ``txn_id``.
 
     Raises:  ValueError: the schema has something that none of ours has: a type by its name, a union other than of null and one more.
              What is returned raises KeyError, TypeError, AttributeError, OverflowError or UnicodeEncodeError for a value that is none
              of the schema's.
     """
     source = Source("def write(value):")
-    source.line(f"return join(({', '.join(_parts(source, schema, 'value'))},))")
+    field = _attribute if of_attributes else _item
+    source.line(f"return join(({', '.join(_parts(source, schema, 'value', field))},))")
     return source.function("write", _KNOWN)
 
 
-def _parts(source: Source, schema: Any, value: str) -> list[str]:
+def _item(record: str, name: str) -> str:
+    return f"{record}[{name!r}]"
+
+
+def _attribute(record: str, name: str) -> str:
+    return f"{record}.{re.sub('[A-Z]', lambda found: '_' + found[0].lower(), name)}"
+
+
+def _parts(source: Source, schema: Any, value: str, field: Field) -> list[str]:
     """Expressions for the pieces of a value, whose expression is given; what they need before stands in the source then."""
     match schema:
         case "string":
@@ -51,37 +66,37 @@ def _parts(source: Source, schema: Any, value: str) -> list[str]:
         case "boolean":
             return [f"yes if {value} else no"]
         case ["null", other]:
-            return [_optional(source, other, source.let(value))]
+            return [_optional(source, other, source.let(value), field)]
         case {"type": "record", "fields": fields}:
             record = source.let(value)
-            return [part for field in fields for part in _parts(source, field["type"], f"{record}[{field['name']!r}]")]
+            return [part for one in fields for part in _parts(source, one["type"], field(record, one["name"]), field)]
         case {"type": "array", "items": items}:
-            return [_block(source, source.let(value), "item", [], items)]
+            return [_block(source, source.let(value), "item", [], items, field)]
         case {"type": "map", "values": "string"}:
             return [f"strings({value})"]
         case {"type": "map", "values": items}:
-            return [_block(source, source.let(value), "key, item", ["keys(key)"], items)]
+            return [_block(source, source.let(value), "key, item", ["keys(key)"], items, field)]
         case {"type": str() as name} if name in _PRIMITIVE:
-            return _parts(source, name, value)
+            return _parts(source, name, value, field)
     raise ValueError(f"no writer for {str(schema)[:100]}")
 
 
-def _optional(source: Source, schema: Any, value: str) -> str:
+def _optional(source: Source, schema: Any, value: str, field: Field) -> str:
     found = source.name()
     with source.block(f"if {value} is None:"):
         source.line(f"{found} = no")
     with source.block("else:"):
-        source.line(f"{found} = join((some, {', '.join(_parts(source, schema, value))}))")
+        source.line(f"{found} = join((some, {', '.join(_parts(source, schema, value, field))}))")
     return found
 
 
-def _block(source: Source, value: str, names: str, before: list[str], schema: Any) -> str:
+def _block(source: Source, value: str, names: str, before: list[str], schema: Any, field: Field) -> str:
     """All items in one block, and the empty one behind it; ``before``: what precedes each."""
     parts, item = source.let("[]"), source.name()
     with source.block(f"if len({value}):"):
         source.line(f"{parts}.append(longs[len({value})])")
     with source.block(f"for {names.replace('item', item)} in {value}{'.items()' if before else ''}:"):
-        source.line(f"{parts} += ({', '.join([*before, *_parts(source, schema, item)])},)")
+        source.line(f"{parts} += ({', '.join([*before, *_parts(source, schema, item, field)])},)")
     source.line(f"{parts}.append(no)")
     return f"join({parts})"
 
@@ -93,8 +108,7 @@ def _varint(number: int) -> bytes:
     left = (number << 1) ^ (number >> 63)
     if left >> LOW_BITS == 0:
         return _last(left)
-    low = bytes((left & 0x7F | 0x80, left >> 7 & 0x7F | 0x80, left >> 14 & 0x7F | 0x80, left >> 21 & 0x7F | 0x80))
-    return low + _last(left >> LOW_BITS)
+    return _PAIRS[left & PAIR] + _PAIRS[left >> 14 & PAIR] + _last(left >> LOW_BITS)
 
 
 @lru_cache(maxsize=HIGH_KEPT)  # of times in µs, and what is numbered by them, it is the same for minutes
@@ -105,6 +119,17 @@ def _last(left: int) -> bytes:
         left >>= 7
     out.append(left)
     return bytes(out)
+
+
+class _Pairs(dict[int, bytes]):
+    """Two bytes, with more to follow, of each 14 bits that were asked for."""
+
+    def __missing__(self, bits: int) -> bytes:
+        found = self[bits] = bytes((bits & 0x7F | 0x80, bits >> 7 | 0x80))
+        return found
+
+
+_PAIRS = _Pairs()
 
 
 class _Longs(dict[int, bytes]):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from io import BytesIO
 from typing import Any
@@ -19,7 +19,7 @@ from fastavro import parse_schema, schemaless_reader
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 from fastavro.types import AvroMessage
 
-from schemas.avro_reader import compile_reader
+from schemas.avro_reader import Read, compile_reader
 from schemas.avro_writer import compile_writer
 from schemas.errors import BadRecord, Reason
 
@@ -31,9 +31,13 @@ SchemaById = Callable[[int], Any]
 
 
 class Schema:
-    """The versions of one record's Avro schema, oldest first; the last one is written."""
+    """
+    The versions of one record's Avro schema, oldest first; the last one is written.
 
-    def __init__(self, name: str) -> None:
+    Args:  of_attributes: what is written has the fields as attributes, ``txnId`` as ``txn_id``; else it is a mapping.
+    """
+
+    def __init__(self, name: str, *, of_attributes: bool = False) -> None:
         found = sorted(
             (int(match[1]), file) for file in files("schemas.avro").iterdir() if (match := re.fullmatch(rf"{name}\.(\d+)\.avsc", file.name))
         )
@@ -41,8 +45,9 @@ class Schema:
         self.sources = [json.loads(file.read_text()) for _, file in found]
         self.versions = [parse_schema(source) for source in self.sources]
         self.newest = self.versions[-1]
-        self.write = compile_writer(self.newest)
+        self.write = compile_writer(self.newest, of_attributes=of_attributes)
         self.read = compile_reader(self.newest)
+        self.read_row = compile_reader(self.newest, as_row=True)
         self.prefix = b""
         self.prefixes: tuple[bytes, ...] = ()
         self._ids: list[int | None] = [None] * len(self.sources)
@@ -78,7 +83,7 @@ def _fingerprint(source: Any) -> bytes:
     return bytes.fromhex(fingerprint(to_parsing_canonical_form(source), "CRC-64-AVRO"))
 
 
-def encode(schema: Schema, record: Mapping[str, Any]) -> bytes:
+def encode(schema: Schema, record: object) -> bytes:
     """The bytes of one record, in the newest version of its schema."""
     return schema.prefix + schema.write(record)
 
@@ -90,7 +95,7 @@ def decode(schema: Schema, data: bytes, schema_by_id: SchemaById | None = None) 
     Raises:  BadRecord: unknown-schema; undecodable (truncated, trailing bytes, no Avro).
     """
     if data.startswith(schema.prefix):
-        return _read_newest(schema, data)
+        return _read_newest(schema.read, data, len(schema.prefix))  # type: ignore[no-any-return]
     known = schema.writer(data)
     if known is not None:
         return _read(data, len(known[0]), known[1], schema.newest)
@@ -99,6 +104,14 @@ def decode(schema: Schema, data: bytes, schema_by_id: SchemaById | None = None) 
     if data.startswith(WIRE_FORMAT):
         return _read(data, 5, _registered(schema, data, schema_by_id), schema.newest)
     raise BadRecord(Reason.UNDECODABLE, f"it begins with {data[:2].hex() or 'nothing'}, which is no encoding of {schema.name}")
+
+
+def decode_row(schema: Schema, data: bytes) -> tuple[Any, ...]:
+    """As :func:`decode`, the fields as a tuple in the order of the newest schema; quicker, for what is read all the time."""
+    if data.startswith(schema.prefix):
+        return _read_newest(schema.read_row, data, len(schema.prefix))  # type: ignore[no-any-return]
+    found = decode(schema, data)
+    return tuple([found[field["name"]] for field in schema.sources[-1]["fields"]])
 
 
 def _registered(schema: Schema, data: bytes, schema_by_id: SchemaById | None) -> Any:
@@ -113,14 +126,14 @@ def _registered(schema: Schema, data: bytes, schema_by_id: SchemaById | None) ->
         raise BadRecord(Reason.UNKNOWN_SCHEMA, f"the schema registry has no schema {id_} for {schema.name}") from error
 
 
-def _read_newest(schema: Schema, data: bytes) -> dict[str, Any]:
+def _read_newest(read: Read, data: bytes, begin: int) -> Any:
     try:
-        found, end = schema.read(data, len(schema.prefix))
+        found, end = read(data, begin)
     except (IndexError, ValueError) as error:  # ValueError: UTF-8, too
         raise BadRecord(Reason.UNDECODABLE, f"Avro: {error}"[:200]) from error
     if end != len(data):
         _refuse_length(len(data), end)
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _refuse_length(length: int, end: int) -> None:

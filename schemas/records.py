@@ -15,7 +15,7 @@ from schemas import backfills, strict_json
 from schemas.attempts import Attempt, AttemptError, ErrorCode, Exchanged, Outcome
 from schemas.backfills import BackfillEnd, BackfillProgress, BackfillReady, decode_backfill
 from schemas.changes import Change, PassedMark
-from schemas.codec import SINGLE_OBJECT, WIRE_FORMAT, Schema, SchemaById, decode, encode
+from schemas.codec import SINGLE_OBJECT, WIRE_FORMAT, Schema, SchemaById, decode, decode_row, encode
 from schemas.deliveries import Delivery, Match
 from schemas.errors import BadRecord, Reason
 from schemas.gaps import GAP, Gap, decode_gap
@@ -34,7 +34,7 @@ END_MARK = Schema("end_mark")
 PASSED_END_MARK = Schema("passed_end_mark")
 CHANGE = Schema("change")
 DELIVERY = Schema("delivery")
-ATTEMPT = Schema("attempt")
+ATTEMPT = Schema("attempt", of_attributes=True)
 REVISION = Schema("webhook_revision")
 SINCE = Schema("webhook_since")
 STATUS = Schema("webhook_status")
@@ -160,20 +160,13 @@ def decode_change(value: bytes) -> Change | PassedMark:
         if PASSED_END_MARK.wrote(value):
             mark = decode(PASSED_END_MARK, value)
             return PassedMark(mark["webhooks"], Origin(mark["epoch"], mark["partition"], mark["offset"]), mark["uid"])
-    record = decode(CHANGE, value)
-    via = record["via"]
-    return Change(
-        record["collection"],
-        record["id"],
-        record["txnId"],
-        record["version"],
-        record["oldValue"],
-        record["newValue"],
-        Origin(record["epoch"], record["partition"], record["offset"]),
-        record["appendedUs"],
-        dict(zip(via[::2], via[1::2], strict=True)) if via else {},
-        record["metadata"],
-    )
+    return _change(value)
+
+
+def _change(value: bytes) -> Change:
+    collection, id_, txn_id, version, old, new, epoch, partition, offset, appended_us, via, metadata = decode_row(CHANGE, value)
+    forwarded = dict(zip(via[::2], via[1::2], strict=True)) if via else {}
+    return Change(collection, id_, txn_id, version, old, new, Origin(epoch, partition, offset), appended_us, forwarded, metadata)
 
 
 def encode_delivery(delivery: Delivery, change: bytes | None = None) -> bytes:
@@ -194,20 +187,14 @@ def encode_delivery(delivery: Delivery, change: bytes | None = None) -> bytes:
 
 def decode_delivery(value: bytes) -> Delivery:
     """One record of a lane."""
-    record = decode(DELIVERY, value)
-    change = decode_change(record["change"])
+    uid, revision, match, snapshot, replay, inner = decode_row(DELIVERY, value)
+    change = _change(inner) if inner.startswith(CHANGE.prefix) else decode_change(inner)
     if isinstance(change, PassedMark):
         raise BadRecord(Reason.INVALID, "a delivery holds a mark where its change should be")
-    match, _, trigger = record["match"].partition(":")
-    return Delivery(
-        record["webhookUid"],
-        record["revision"],
-        _MATCHES.get(match) or _member(Match, match),
-        change,
-        record["snapshot"],
-        record["replay"],
-        _trigger(trigger) if trigger else 0,
-    )
+    if (found := _MATCHES.get(match)) is not None:
+        return Delivery(uid, revision, found, change, snapshot, replay)
+    match, _, trigger = match.partition(":")
+    return Delivery(uid, revision, _member(Match, match), change, snapshot, replay, _trigger(trigger) if trigger else 0)
 
 
 def _trigger(text: str) -> int:
@@ -218,45 +205,7 @@ def _trigger(text: str) -> int:
 
 def encode_attempt(attempt: Attempt) -> bytes:
     """One record of ``attempts``."""
-    error, request, response = attempt.error, attempt.request, attempt.response
-    return encode(
-        ATTEMPT,
-        {
-            "id": attempt.id,
-            "webhook": attempt.webhook,
-            "deliveryId": attempt.delivery_id,
-            "collection": attempt.collection,
-            "document": attempt.document,
-            "match": attempt.match,
-            "txnId": attempt.txn_id,
-            "version": attempt.version,
-            "offset": attempt.offset,
-            "attempt": attempt.attempt,
-            "startedUs": attempt.started_us,
-            "durationUs": attempt.duration_us,
-            "outcome": attempt.outcome,
-            "errorCode": None if error is None else error.code.value,
-            "errorDetail": None if error is None else error.detail,
-            "nextAttemptUs": attempt.next_attempt_us,
-            "test": attempt.test,
-            "replay": attempt.replay,
-            "request": {
-                "method": request.method,
-                "url": request.url,
-                "headers": request.headers,
-                "body": request.body,
-                "bodyTruncated": request.body_truncated,
-            },
-            "response": None
-            if response is None
-            else {
-                "status": response.status,
-                "headers": response.headers,
-                "body": response.body,
-                "bodyTruncated": response.body_truncated,
-            },
-        },
-    )
+    return encode(ATTEMPT, attempt)
 
 
 def decode_attempt(value: bytes) -> Attempt:

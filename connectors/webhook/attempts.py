@@ -10,7 +10,7 @@ import random
 from functools import lru_cache
 from typing import NamedTuple
 
-from connectors.webhook.calls import Failure, Headers, Request, Response
+from connectors.webhook.calls import Failure, Request, Response
 from connectors.webhook.retry import OUTCOMES, DeadLetter, Decision, RetryAt, Returned, error_of
 from schemas.attempts import BODY_BYTES_MAX, Attempt, Exchanged, attempt_id
 from schemas.deliveries import Delivery
@@ -22,6 +22,7 @@ DETAIL_CHARS_MAX = 1_000
 SECRET_CHARS_MIN = 6  # a shorter one would mask half of an answer that has nothing to do with it
 
 NAMES_KEPT = 1_024
+_AGAIN = (RetryAt, Returned)
 
 
 def attempt_of(
@@ -41,29 +42,15 @@ def attempt_of(
     """What is told about one call, secrets masked and bodies cut; times are seconds since 1970."""
     change = delivery.change
     started_us = int(started * 1_000_000)
+    duration_us = int((ended - started) * 1_000_000)
     asked = _request(request)
-    secrets = _secrets(request) if MASK in asked.headers.values() else []
+    answered = _response(result, request) if isinstance(result, Response) else None
+    next_us = int(decision.at * 1_000_000) if isinstance(decision, _AGAIN) else None
     return Attempt(
-        id=attempt_id(started_us, rng.getrandbits(64)),
-        webhook=webhook,
-        delivery_id=request.delivery_id,
-        collection=change.collection,
-        document=change.key,
-        match=delivery.match,
-        txn_id=change.txn_id,
-        version=change.version,
-        offset=offset,
-        attempt=attempt,
-        started_us=started_us,
-        duration_us=max(int((ended - started) * 1_000_000), 0),
-        outcome=OUTCOMES[type(decision)],
-        request=asked,
-        response=_response(result, secrets) if isinstance(result, Response) else None,
-        error=error_of(result),
-        next_attempt_us=int(decision.at * 1_000_000) if isinstance(decision, RetryAt | Returned) else None,
-        test=test,
-        replay=delivery.replay,
-    )
+        attempt_id(started_us, rng.getrandbits(64)), webhook, request.delivery_id, change.collection, change.key, delivery.match,
+        change.txn_id, change.version, offset, attempt, started_us, duration_us if duration_us > 0 else 0, OUTCOMES[type(decision)],
+        asked, answered, error_of(result), next_us, test, delivery.replay,
+    )  # fmt: skip
 
 
 def attempt_record(attempt: Attempt, topic: str) -> Record:
@@ -83,34 +70,35 @@ def dead_letter(key: bytes | None, value: bytes | None, source: str, decision: D
 
 def _request(request: Request) -> Exchanged:
     body = request.body
-    return Exchanged(_shown(request.headers), body[:BODY_BYTES_MAX], len(body) > BODY_BYTES_MAX, request.method, request.url)
+    return Exchanged(_shown(request.names, request.values), body[:BODY_BYTES_MAX], len(body) > BODY_BYTES_MAX, request.method, request.url)
 
 
-def _response(response: Response, secrets: list[str]) -> Exchanged:
+def _response(response: Response, request: Request) -> Exchanged:
     """The answer; a receiver that shows what it was sent shows no secrets to others."""
     headers, body = response.headers, response.body
-    for secret in secrets:
+    for secret in _secrets(request):
         body = body.replace(secret.encode("latin-1"), MASK.encode())
         headers = tuple((name, value.replace(secret, MASK)) for name, value in headers)
     truncated = response.body_truncated or len(body) > BODY_BYTES_MAX
-    return Exchanged(_shown(headers), body[:BODY_BYTES_MAX], truncated, status=response.status)
+    names, values = zip(*headers, strict=True) if headers else ((), ())
+    return Exchanged(_shown(names, values), body[:BODY_BYTES_MAX], truncated, "", "", response.status)
 
 
 def _secrets(request: Request) -> list[str]:
     """The values of a request's secret headers; of credentials without their scheme, which is no secret and may be all that is left out."""
+    if _known(request.names).is_plain:
+        return []
     values = [value.rpartition(" ")[2] for name, value in request.headers if is_secret_header(name)]
     return [value for value in values if len(value) >= SECRET_CHARS_MIN]
 
 
-def _shown(headers: Headers) -> dict[str, str]:
+def _shown(names: tuple[str, ...], values: tuple[str, ...]) -> dict[str, str]:
     """Headers as they may be shown, in lower case; one that came several times stands once, with all its values."""
-    found = dict(headers)
-    known = _known(tuple(found))
-    if known.is_plain and len(found) == len(headers):
-        return found if known.is_lower else dict(zip(known.lower, found.values(), strict=True))
+    known = _known(names)
+    if known.is_plain:
+        return dict(zip(known.lower, values, strict=True))
     shown: dict[str, str] = {}
-    for name, value in headers:
-        lower = name.lower()
+    for lower, value in zip(known.lower, values, strict=True):
         if is_secret_header(lower):
             shown[lower] = MASK
         else:
@@ -119,10 +107,9 @@ def _shown(headers: Headers) -> dict[str, str]:
 
 
 class _Known(NamedTuple):
-    """Names in lower case. Plain: no value is secret, and no name is another one in other letters."""
+    """Names in lower case. Plain: no value is secret, and no name comes twice."""
 
     lower: tuple[str, ...]
-    is_lower: bool
     is_plain: bool
 
 
@@ -130,4 +117,4 @@ class _Known(NamedTuple):
 def _known(names: tuple[str, ...]) -> _Known:
     lower = tuple([name.lower() for name in names])
     is_secret = any(is_secret_header(name) for name in names)
-    return _Known(lower, lower == names, not is_secret and len(set(lower)) == len(lower))
+    return _Known(lower, not is_secret and len(set(lower)) == len(lower))

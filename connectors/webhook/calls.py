@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -11,12 +12,6 @@ from connectors.webhook.tls import Trust
 from schemas.attempts import ErrorCode
 
 Headers = tuple[tuple[str, str], ...]
-
-
-def columns(headers: Headers) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names and the values: names are the same from call to call, so that what follows from them can be kept."""
-    names, values = zip(*headers, strict=True) if headers else ((), ())
-    return names, values
 
 
 class OAuthClient(msgspec.Struct, frozen=True, gc=False):
@@ -35,6 +30,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     """
     A call to make; the sender adds Host, Content-Length and what the connection needs.
 
+    names, values: of its headers. Names are the same from call to call, so that what follows from them can be kept.
     refusal:  why it must not be sent, when it could not be made as its webhook says.
     oauth:    whose access token goes with it; tokens.py adds that.
     identity: the certificate to show, and whom to trust instead of the usual authorities; connections are never shared with another one.
@@ -43,15 +39,30 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
     method: str
     url: str
-    headers: Headers
+    names: tuple[str, ...]
+    values: tuple[str, ...]
     body: bytes
     refusal: str | None = None
     oauth: OAuthClient | None = None
     identity: Trust | None = None
     delivery_id: str = ""
 
+    @property
+    def headers(self) -> Headers:
+        """Names with their values."""
+        return tuple(zip(self.names, self.values, strict=True))
+
+    def with_header(self, name: str, value: str) -> Request:
+        """The same with one header more."""
+        return msgspec.structs.replace(self, names=(*self.names, name), values=(*self.values, value))
+
     def __repr__(self) -> str:
         return f"Request({self.method!r}, {len(self.body)} bytes)"  # url, headers and body may hold secrets
+
+
+def request_of(method: str, url: str, headers: Headers, body: bytes, **others: Any) -> Request:
+    """A request with its headers as pairs; ``others``: further fields."""
+    return Request(method, url, tuple(name for name, _ in headers), tuple(value for _, value in headers), body, **others)
 
 
 class Response(msgspec.Struct, frozen=True, gc=False):

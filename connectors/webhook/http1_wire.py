@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from connectors.webhook.calls import Failure, Request, Response, columns, unsendable
+from connectors.webhook.calls import Failure, Request, Response, unsendable
 from connectors.webhook.http import READ_BYTES_MAX, text_of
 from connectors.webhook.tls import Trust
 from schemas.attempts import BODY_BYTES_MAX, ErrorCode
@@ -58,22 +58,21 @@ def encoded(request: Request) -> tuple[Origin, bytes]:
     origin, start = _line(request.method, request.url)
     if request.identity is not None:
         origin = origin._replace(identity=request.identity)
-    names, values = columns(request.headers)
-    template, added = _template(names)
+    template, breaks = _template(request.names)
     try:
-        lines = (template % values).encode("ascii")
+        lines = (template % (*request.values, len(request.body))).encode("ascii")
     except UnicodeEncodeError:
         raise Unsendable("a header is not one line of ASCII") from None
-    # Exactly one line break for each header: none has brought one along.
-    if len(lines.translate(None, _CONTROLS)) != len(lines) - 2 * len(names):
+    # Exactly the line breaks of the template: no header has brought one along.
+    if len(lines.translate(None, _CONTROLS)) != len(lines) - 2 * breaks:
         raise Unsendable("a header is not one line of ASCII")
-    return origin, b"%b%b%bcontent-length: %d\r\n\r\n" % (start, lines, added, len(request.body))
+    return origin, start + lines
 
 
 @lru_cache(maxsize=URLS_KEPT)
 def _line(method: str, url: str) -> tuple[Origin, bytes]:
     """The origin of a URL, and the request line with the Host header; raises Unsendable."""
-    if (why := unsendable(Request(method, url, (), b""))) is not None:
+    if (why := unsendable(Request(method, url, (), (), b""))) is not None:
         raise Unsendable(why)
     parts = urlsplit(url)
     if not (method.isascii() and method.isalpha()) or "@" in parts.netloc:
@@ -89,14 +88,20 @@ def _line(method: str, url: str) -> tuple[Origin, bytes]:
 
 
 @lru_cache(maxsize=URLS_KEPT)
-def _template(names: tuple[str, ...]) -> tuple[str, bytes]:
-    """The lines of headers with those names, without their values, and those that go with them; Unsendable when one of them is no name."""
-    if (why := unsendable(Request("POST", "http://x", tuple((name, "") for name in names), b""))) is not None:
+def _template(names: tuple[str, ...]) -> tuple[str, int]:
+    """
+    What follows on the request line and Host, with %s and %d for the values and the length of the body; and its line breaks.
+
+    Raises:  Unsendable: one of them is no name.
+    """
+    if (why := unsendable(Request("POST", "http://x", names, ("",) * len(names), b""))) is not None:
         raise Unsendable(why)
     given = {name.lower() for name in names}
     defaults = (("accept", "*/*"), ("accept-encoding", "identity"))
-    added = "".join([f"{name}: {value}\r\n" for name, value in defaults if name not in given]).encode("ascii")
-    return "".join([f"{name.replace('%', '%%')}: %s\r\n" for name in names]), added
+    lines = [f"{name.replace('%', '%%')}: %s" for name in names]
+    lines += [f"{name}: {value}" for name, value in defaults if name not in given]
+    lines += ["content-length: %d", ""]
+    return "\r\n".join(lines) + "\r\n", len(lines)
 
 
 class AnswerReader:

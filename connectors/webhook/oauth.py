@@ -14,7 +14,7 @@ from urllib.parse import quote_plus, urlencode
 
 import msgspec
 
-from connectors.webhook.calls import Failure, OAuthClient, Request, Response
+from connectors.webhook.calls import Failure, OAuthClient, Request, Response, request_of
 from schemas.attempts import ErrorCode
 
 LIFETIME_S = 300.0  # where the answer does not say, and RFC 6749 leaves it open
@@ -50,7 +50,7 @@ def token_request(client: OAuthClient, user_agent: str) -> Request:
         ("user-agent", user_agent),
         ("authorization", "Basic " + b64encode(pair.encode()).decode()),
     )
-    return Request("POST", client.token_url, headers, urlencode(fields).encode())
+    return request_of("POST", client.token_url, headers, urlencode(fields).encode())
 
 
 def token_of(result: Response | Failure, *, asked_at: float) -> Token | Failure:

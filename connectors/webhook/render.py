@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import lru_cache
+from typing import Any, Literal
 from urllib.parse import quote
 
 import msgspec
 
-from connectors.webhook.calls import Headers, OAuthClient, Request
+from connectors.webhook.calls import OAuthClient, Request
 from connectors.webhook.formats import FORMATS, Body
 from connectors.webhook.identity import identity_of
 from connectors.webhook.projection import Project, projection
@@ -29,7 +30,7 @@ from schemas.mustache import BadTemplate
 from schemas.webhooks import WebhookRevision, WebhookSpec
 
 VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
-_TEST = (("livehook-test", "true"),)
+NAMES_KEPT = 4_096
 _PLAIN = re.compile(r"[\x21-\x24\x26-\x7e]*", re.ASCII)  # visible ASCII without %, which itself begins an encoded sign
 
 
@@ -37,7 +38,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     """
     A webhook, compiled for sending.
 
-    headers:  those that are the same for every delivery.
+    names, values:  of the headers that are the same for every delivery.
     signers:  each with the time until which it signs, µs since 1970; None: for good.
     body, target:  what is sent, and where if the URL is a template; both may raise TemplateError.
     project:  what leaves of a document; None: all of it.
@@ -47,7 +48,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     webhook: str
     method: str
     url: str
-    headers: Headers
+    names: tuple[str, ...]
+    values: tuple[str, ...]
     signers: tuple[tuple[Signer, int | None], ...]
     body: Body
     target: Callable[[Delivery], str] | None = None
@@ -80,7 +82,8 @@ def endpoint_of(revision: WebhookRevision, *, user_agent: str) -> Endpoint:
         webhook=spec.name,
         method=spec.method,
         url=spec.url,
-        headers=tuple(headers.items()),
+        names=tuple(headers),
+        values=tuple(headers.values()),
         signers=signers,
         body=body,
         target=_target(spec),
@@ -125,38 +128,41 @@ def prepare(delivery: Delivery, endpoint: Endpoint, *, offset: str, attempt: int
     if is_marker(delivery):
         return _marker(delivery, endpoint, offset=offset, attempt=attempt, now=now)
     url, body, refusal = _content(delivery if endpoint.project is None else _projected(delivery, endpoint.project), endpoint)
-    change, webhook_id = delivery.change, delivery.webhook_id
-    headers = (
-        *_headers(delivery, webhook_id, endpoint, body, offset=offset, attempt=attempt, now=now),
-        ("livehook-document", document_header(change.key)),
-        ("livehook-version", str(change.version)),
-        *(_TEST if test else ()),
-        *endpoint.headers,
-    )
-    return Request(endpoint.method, url, headers, body, refusal, endpoint.oauth, endpoint.identity, webhook_id)
+    change, webhook_id, replay = delivery.change, delivery.webhook_id, delivery.replay
+    names = _names("test" if test else "change", bool(offset), bool(replay), endpoint.names)
+    values = (
+        *_values(delivery, webhook_id, endpoint, body, attempt=attempt, now=now), *((offset,) if offset else ()),
+        *((replay,) if replay else ()), document_header(change.key), str(change.version), *(("true",) if test else ()), *endpoint.values,
+    )  # fmt: skip
+    return Request(endpoint.method, url, names, values, body, refusal, endpoint.oauth, endpoint.identity, webhook_id)
 
 
-def _headers(delivery: Delivery, webhook_id: str, endpoint: Endpoint, body: bytes, *, offset: str, attempt: int, now: float) -> Headers:
-    """Those that every delivery has, and that differ."""
-    timestamp_s = int(now)
+@lru_cache(maxsize=NAMES_KEPT)
+def _names(kind: Literal["change", "test", "marker"], has_offset: bool, has_replay: bool, lasting: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of a request's headers, in the order of their values."""
     return (
-        ("webhook-id", webhook_id),
-        ("webhook-timestamp", str(timestamp_s)),
-        ("webhook-signature", sign(signing(endpoint.signers, now), webhook_id, timestamp_s, body)),
-        ("livehook-attempt", str(attempt)),
-        ("livehook-match", delivery.match),
-        *((("livehook-offset", offset),) if offset else ()),
-        *((("livehook-replay", delivery.replay),) if delivery.replay else ()),
-    )
+        "webhook-id", "webhook-timestamp", "webhook-signature", "livehook-attempt", "livehook-match",
+        *(("livehook-offset",) if has_offset else ()), *(("livehook-replay",) if has_replay else ()),
+        *(("livehook-document", "livehook-version") if kind != "marker" else ()), *(("livehook-test",) if kind == "test" else ()), *lasting,
+    )  # fmt: skip
+
+
+def _values(delivery: Delivery, webhook_id: str, endpoint: Endpoint, body: bytes, *, attempt: int, now: float) -> tuple[str, ...]:
+    """Those that every request has, and that differ."""
+    timestamp_s = int(now)
+    signature = sign(signing(endpoint.signers, now), webhook_id, timestamp_s, body)
+    return webhook_id, str(timestamp_s), signature, str(attempt), delivery.match._value_
 
 
 def _marker(delivery: Delivery, endpoint: Endpoint, *, offset: str, attempt: int, now: float) -> Request:
     """A marker is about no document: it has its own body whatever the payload, and a template in the URL finds nothing to put in."""
-    body, webhook_id = marker_body(delivery), delivery.webhook_id
-    headers = _headers(delivery, webhook_id, endpoint, body, offset=offset, attempt=attempt, now=now)
-    lasting = tuple((name, "application/json" if name == "content-type" else value) for name, value in endpoint.headers)
+    body, webhook_id, replay = marker_body(delivery), delivery.webhook_id, delivery.replay
+    lasting = ["application/json" if name == "content-type" else value for name, value in zip(endpoint.names, endpoint.values, strict=True)]
+    names = _names("marker", bool(offset), bool(replay), endpoint.names)
+    varying = _values(delivery, webhook_id, endpoint, body, attempt=attempt, now=now)
+    values = (*varying, *((offset,) if offset else ()), *((replay,) if replay else ()), *lasting)
     url, _, refusal = _content(delivery, endpoint) if endpoint.target is not None else (endpoint.url, b"", None)
-    return Request(endpoint.method, url, (*headers, *lasting), body, refusal, endpoint.oauth, endpoint.identity, webhook_id)
+    return Request(endpoint.method, url, names, values, body, refusal, endpoint.oauth, endpoint.identity, webhook_id)
 
 
 def _content(delivery: Delivery, endpoint: Endpoint) -> tuple[str, bytes, str | None]:

@@ -8,15 +8,18 @@ Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/st
 from __future__ import annotations
 
 import binascii
-import hmac
+import hashlib
 from collections.abc import Callable, Iterable
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from schemas.signing import key_of, scheme_of
 
-Signer = Callable[[bytes], str]
-"""The signed content in, one signature with its version out."""
+Signer = Callable[[bytes, bytes], str]
+"""The signed content in, in two parts, one signature with its version out."""
+
+_BLOCK_BYTES = 64  # of SHA-256; no secret is longer (schemas/signing.py)
+_INNER, _OUTER = bytes(byte ^ 0x36 for byte in range(256)), bytes(byte ^ 0x5C for byte in range(256))
 
 
 def signer_of(secret: str) -> Signer:
@@ -28,13 +31,26 @@ def signer_of(secret: str) -> Signer:
     key = key_of(secret)
     if scheme_of(secret) == "v1a":
         private = Ed25519PrivateKey.from_private_bytes(key)
-        return lambda content: "v1a," + _base64(private.sign(content))
-    keyed = hmac.new(key, digestmod="sha256")  # what the key alone makes of it is computed once
+        return lambda head, body: "v1a," + _base64(private.sign(head + body))
+    return _hmac_signer(key)
 
-    def signer(content: bytes) -> str:
-        mac = keyed.copy()
-        mac.update(content)
-        return "v1," + _base64(mac.digest())
+
+def _hmac_signer(key: bytes) -> Signer:
+    """
+    HMAC-SHA256, for a key of one block at most (RFC 2104): what the key alone makes of it is computed once.
+
+    Two hashes that are copied take half the time of an HMAC of OpenSSL's that is.
+    """
+    block = key.ljust(_BLOCK_BYTES, b"\0")
+    inner_copy, outer_copy = hashlib.sha256(block.translate(_INNER)).copy, hashlib.sha256(block.translate(_OUTER)).copy
+
+    def signer(head: bytes, body: bytes) -> str:
+        inner = inner_copy()
+        inner.update(head)
+        inner.update(body)
+        outer = outer_copy()
+        outer.update(inner.digest())
+        return "v1," + _base64(outer.digest())
 
     return signer
 
@@ -46,8 +62,8 @@ def signing(found: Iterable[tuple[Signer, int | None]], now: float) -> list[Sign
 
 def sign(signers: Iterable[Signer], webhook_id: str, timestamp_s: int, body: bytes) -> str:
     """The ``webhook-signature`` header: one signature a signer, with spaces between."""
-    content = b"%b.%d.%b" % (webhook_id.encode(), timestamp_s, body)
-    return " ".join([signer(content) for signer in signers])
+    head = f"{webhook_id}.{timestamp_s}.".encode()
+    return " ".join([signer(head, body) for signer in signers])
 
 
 def _base64(data: bytes) -> str:

@@ -158,8 +158,8 @@ class AuthorizingSender:
 
     async def _send(self, request: Request, token: Token, timeout_s: float) -> Response | Failure:
         """With this token, which no answer shows: attempts keep answers, and know nothing of tokens."""
-        headers = (*request.headers, ("authorization", f"Bearer {token.value}"))
-        result = await self._sender.send(msgspec.structs.replace(request, headers=headers, oauth=None), timeout_s=timeout_s)
+        authorized = msgspec.structs.replace(request, oauth=None).with_header("authorization", f"Bearer {token.value}")
+        result = await self._sender.send(authorized, timeout_s=timeout_s)
         if isinstance(result, Failure):
             return result
         shown = tuple((name, value.replace(token.value, MASK)) for name, value in result.headers)

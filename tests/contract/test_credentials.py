@@ -14,7 +14,7 @@ import pytest
 import standardwebhooks
 import trustme
 
-from connectors.webhook.calls import Failure, Request, Response
+from connectors.webhook.calls import Failure, Request, Response, request_of
 from connectors.webhook.http import Sender
 from connectors.webhook.http_httpx import HttpxSender
 from connectors.webhook.render import endpoint_of, prepare
@@ -208,6 +208,6 @@ async def test_no_connection_is_shared_between_identities(sender):
 async def test_a_request_that_could_not_be_made_is_not_sent(sender):
     """Whatever else it holds; the reason is the outcome."""
     async with Receiver() as receiver:
-        refused = Request("POST", receiver.url, (), b"", refusal="the template gives no JSON")
+        refused = request_of("POST", receiver.url, (), b"", refusal="the template gives no JSON")
         assert Failure(ErrorCode.TEMPLATE, "the template gives no JSON") == await sender.send(refused, timeout_s=5)
         assert 0 == receiver.count

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.webhook.calls import Failure, Request, Response
+from connectors.webhook.calls import Failure, Request, Response, request_of
 from connectors.webhook.egress import Class, Rules
 from connectors.webhook.engines import GuardedSender, make_engine
 from connectors.webhook.http_httpx import HttpxSender
@@ -79,7 +79,7 @@ async def _copied(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> N
 
 
 def call(url: str) -> Request:
-    return Request("POST", url, (("x-team", "crm"),), b"{}")
+    return request_of("POST", url, (("x-team", "crm"),), b"{}")
 
 
 @asynccontextmanager

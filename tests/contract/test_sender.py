@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.webhook.calls import Failure, Request, Response
+from connectors.webhook.calls import Failure, Request, Response, request_of
 from connectors.webhook.http import READ_BYTES_MAX, Sender
 from connectors.webhook.http_httpx import HttpxSender
 from connectors.webhook.testing import Answer, Receiver, sender_here
@@ -94,7 +94,7 @@ class Raw:
 
 
 def call(url: str, body: bytes = b'{"a":1}', headers: tuple[tuple[str, str], ...] = (("x-team", "crm"),), method: str = "POST") -> Request:
-    return Request(method, url, headers, body)
+    return request_of(method, url, headers, body)
 
 
 async def answer_to(sender: Sender, *pieces: bytes, end: str = "wait", pause_s: float = 0.0, timeout_s: float = 5.0) -> Response | Failure:

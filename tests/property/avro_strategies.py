@@ -1,5 +1,7 @@
 """Values of Avro schemas, for the tests of what writes and reads them."""
 
+import re
+from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -13,6 +15,21 @@ VALUES = {
     "long": st.integers(LONG_MIN, LONG_MAX),
     "boolean": st.booleans(),
 }
+
+
+def with_attributes(schema: Any, value: Any) -> Any:
+    """The value with its records' fields as attributes, ``txnId`` as ``txn_id``."""
+    match schema:
+        case ["null", other]:
+            return None if value is None else with_attributes(other, value)
+        case {"type": "record", "fields": fields}:
+            found = {field["name"]: with_attributes(field["type"], value[field["name"]]) for field in fields}
+            return SimpleNamespace(**{re.sub("([A-Z])", r"_\1", name).lower(): item for name, item in found.items()})
+        case {"type": "array", "items": items}:
+            return [with_attributes(items, item) for item in value]
+        case {"type": "map", "values": items}:
+            return {name: with_attributes(items, item) for name, item in value.items()}
+    return value
 
 
 def values_of(schema: Any) -> st.SearchStrategy[Any]:

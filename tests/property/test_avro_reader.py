@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.avro_reader import compile_reader
-from schemas.codec import Schema, decode
+from schemas.codec import Schema, decode, decode_row
 from schemas.errors import BadRecord
 from schemas.records import ALL
 from tests.property.avro_strategies import values_of
@@ -29,6 +29,7 @@ def test_every_record_is_read_as_it_was_written(schema: Schema, data: st.DataObj
     """By the library, too."""
     value, found = written(schema, data)
     assert value == decode(schema, schema.prefix + found)
+    assert tuple(value[field["name"]] for field in schema.newest["fields"]) == decode_row(schema, schema.prefix + found)
 
 
 @pytest.mark.parametrize("schema", ALL, ids=lambda schema: schema.name)

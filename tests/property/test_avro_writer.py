@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from schemas.avro_writer import LONG_MAX, LONG_MIN, compile_writer
 from schemas.codec import Schema
 from schemas.records import ALL
-from tests.property.avro_strategies import values_of
+from tests.property.avro_strategies import values_of, with_attributes
 
 
 @pytest.mark.parametrize("schema", ALL, ids=lambda schema: schema.name)
@@ -21,7 +21,8 @@ def test_every_record_is_written_as_fastavro_writes_it(schema: Schema, data: st.
     value = data.draw(values_of(schema.newest))
     out = BytesIO()
     schemaless_writer(out, schema.newest, value)
-    assert out.getvalue() == schema.write(value)
+    assert out.getvalue() == compile_writer(schema.newest)(value)
+    assert out.getvalue() == compile_writer(schema.newest, of_attributes=True)(with_attributes(schema.newest, value))
 
 
 @given(st.one_of(st.integers(max_value=LONG_MIN - 1), st.integers(min_value=LONG_MAX + 1)))

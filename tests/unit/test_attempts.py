@@ -3,7 +3,7 @@
 import random
 
 from connectors.webhook.attempts import attempt_of, attempt_record, dead_letter
-from connectors.webhook.calls import Failure, Request, Response
+from connectors.webhook.calls import Failure, Response, request_of
 from connectors.webhook.retry import DeadLetter, Delivered, Disable, RetryAt
 from schemas.attempts import BODY_BYTES_MAX, AttemptError, ErrorCode, Outcome
 from schemas.changes import Change
@@ -15,7 +15,7 @@ from schemas.records import decode_attempt
 CHANGE = Change("people", "a", 17, 3, None, b"{}", Origin(0, 1, 2), 0)
 DELIVERY = Delivery("uid", 1, Match.CREATE, CHANGE, replay="rpl_1")
 HEADERS = (("X-Api-Key", "t0p"), ("authorization", "Basic t0p"), ("x-team", "crm"))
-REQUEST = Request("POST", "https://example.com/", HEADERS, b"{}", delivery_id=DELIVERY.webhook_id)
+REQUEST = request_of("POST", "https://example.com/", HEADERS, b"{}", delivery_id=DELIVERY.webhook_id)
 
 
 def attempt(result, decision, request=REQUEST):
@@ -58,9 +58,9 @@ def test_secrets_are_masked():
 def test_bodies_are_cut():
     """At 16 KiB, and it is said."""
     body = b"x" * BODY_BYTES_MAX
-    whole = attempt(Response(200, (), body), Delivered(), Request("POST", "", (), body))
+    whole = attempt(Response(200, (), body), Delivered(), request_of("POST", "", (), body))
     assert (False, False) == (whole.request.body_truncated, whole.response and whole.response.body_truncated)
-    cut = attempt(Response(200, (), body, body_truncated=True), Delivered(), Request("POST", "", (), body + b"y"))
+    cut = attempt(Response(200, (), body, body_truncated=True), Delivered(), request_of("POST", "", (), body + b"y"))
     assert (body, True, True) == (cut.request.body, cut.request.body_truncated, cut.response and cut.response.body_truncated)
 
 

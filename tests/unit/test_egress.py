@@ -9,7 +9,7 @@ import time
 import pytest
 from prometheus_client import CollectorRegistry
 
-from connectors.webhook.calls import Failure, Request, Response
+from connectors.webhook.calls import Failure, Response, request_of
 from connectors.webhook.dial import ADDRESSES_MAX, LOOKUPS_MAX, Dialler, Refusals, Refused
 from connectors.webhook.egress import Class, class_of, literal_address, rules
 from connectors.webhook.http1 import Http1Sender
@@ -194,10 +194,10 @@ async def test_no_planted_listener_is_reached():
     hosts = [*(f"[{host}]" if ":" in host else host for host in LOOPBACKS), "localhost", "a.localhost", "rebound.example"]
     sender = Http1Sender(Dialler(STRICT, resolve=lambda name: ["8.8.8.8", "127.0.0.1"], refused=Refusals(registry)), tls=TRUST)
     for host in hosts:
-        found = await sender.send(Request("POST", f"https://{host}:{port}/", (), b"{}"), timeout_s=5)
+        found = await sender.send(request_of("POST", f"https://{host}:{port}/", (), b"{}"), timeout_s=5)
         assert isinstance(found, Failure)
         assert (ErrorCode.EGRESS, "the target is refused: loopback") == (found.code, found.detail)
-    plain = await sender.send(Request("POST", f"http://127.0.0.1:{port}/", (), b"{}"), timeout_s=5)
+    plain = await sender.send(request_of("POST", f"http://127.0.0.1:{port}/", (), b"{}"), timeout_s=5)
     assert isinstance(plain, Failure)
     assert ErrorCode.EGRESS == plain.code
     await sender.close()
@@ -260,7 +260,7 @@ async def test_a_silent_name_server_takes_no_longer_than_the_call():
 
     sender = Http1Sender(Dialler(STRICT, resolve=silent), tls=TRUST)
     began = time.monotonic()
-    found = await sender.send(Request("POST", "https://silent.example/", (), b""), timeout_s=0.05)
+    found = await sender.send(request_of("POST", "https://silent.example/", (), b""), timeout_s=0.05)
     assert time.monotonic() - began < 0.2
     await sender.close()
     assert Failure(ErrorCode.TIMEOUT, "no connection within 0.05 s") == found
@@ -282,7 +282,7 @@ async def test_an_allowed_target_gets_its_name():
     async with Receiver() as receiver:
         port = int(receiver.url.rpartition(":")[2])
         sender = Http1Sender(Dialler(DEV, resolve=lambda name: ["127.0.0.1"]), tls=TRUST)
-        found = await sender.send(Request("POST", f"http://Receiver.Example:{port}/a?b", (), json.dumps({}).encode()), timeout_s=5)
+        found = await sender.send(request_of("POST", f"http://Receiver.Example:{port}/a?b", (), json.dumps({}).encode()), timeout_s=5)
         await sender.close()
         assert isinstance(found, Response)
         assert f"receiver.example:{port}" == receiver.calls[0].header("host")

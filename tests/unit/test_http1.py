@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from connectors.webhook.calls import Failure, Request, Response
+from connectors.webhook.calls import Failure, Request, Response, request_of
 from connectors.webhook.dial import Dialler
 from connectors.webhook.egress import Rules
 from connectors.webhook.http1 import Http1Sender
@@ -38,7 +38,7 @@ def sender_(**options) -> Http1Sender:
 
 
 def post(url: str, body: bytes = b"{}", headers: tuple[tuple[str, str], ...] = ()) -> Request:
-    return Request("POST", url, headers, body)
+    return request_of("POST", url, headers, body)
 
 
 class Threaded:
@@ -274,7 +274,7 @@ def test_no_control_character_gets_into_a_head(control, value):
         assert "t0ps" not in str(why.value)
 
 
-@pytest.mark.parametrize("request_", [post("http://user:t0psecret@a.example"), Request("PO ST", "http://a.example", (), b"")])
+@pytest.mark.parametrize("request_", [post("http://user:t0psecret@a.example"), request_of("PO ST", "http://a.example", (), b"")])
 def test_a_user_in_a_url_and_a_strange_method_are_not_sent(request_):
     """Credentials belong to auth."""
     with pytest.raises(Unsendable):

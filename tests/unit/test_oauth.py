@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from connectors.webhook.calls import Failure, OAuthClient, Request, Response
+from connectors.webhook.calls import Failure, OAuthClient, Request, Response, request_of
 from connectors.webhook.oauth import Token, token_of, token_request
 from connectors.webhook.tokens import AGAIN_S, CLIENTS_MAX, AuthorizingSender, Tokens
 from schemas.attempts import ErrorCode
@@ -95,7 +95,7 @@ class Network:
 
     async def call(self, client: OAuthClient | None = CLIENT, timeout_s: float = 5.0) -> int | str:
         """The status, or what failed."""
-        request = Request("POST", "https://example.com/", (), b"{}", oauth=client)
+        request = request_of("POST", "https://example.com/", (), b"{}", oauth=client)
         result = await self.sender.send(request, timeout_s=timeout_s)
         return result.status if isinstance(result, Response) else result.detail
 
