@@ -49,13 +49,14 @@ class Plan:
     """
     What a storm does.
 
-    seconds:  how long it writes.
-    faults:   of each kind, within that time: ``kill``, ``freeze`` or ``add`` and a role, ``kill broker``, ``weather`` and a link.
+    seconds:     how long it writes.
+    rate_per_s:  mutations.
+    faults:      of each kind, within that time: ``kill``, ``freeze`` or ``add`` and a role, ``kill broker``, ``weather`` and a link.
     """
 
     seconds: float
     faults: Mapping[str, int]
-    rate_per_s: int = 80
+    rate_per_s: int
     documents: int = 200
 
 
