@@ -28,6 +28,7 @@ def written(schema: Schema, data: st.DataObject) -> tuple[Any, bytes]:
 def test_every_record_is_read_as_it_was_written(schema: Schema, data: st.DataObject) -> None:
     """By the library, too."""
     value, found = written(schema, data)
+    assert isinstance(schema.newest, dict)
     assert value == decode(schema, schema.prefix + found)
     assert tuple(value[field["name"]] for field in schema.newest["fields"]) == decode_row(schema, schema.prefix + found)
 
