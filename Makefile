@@ -2,6 +2,7 @@
 
 BIN = .venv/bin
 MINUTES = 5
+IN_TWO = --numprocesses 2 --dist loadgroup    # tests/conftest.py says who goes where
 
 .PHONY: dev test setup unit lint bench chaos soak clean
 
@@ -11,13 +12,13 @@ dev:
 	@trap : INT; $(BIN)/livehook dev --demo $(ARGS) || test $$? -eq 130
 
 test: setup
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest $(IN_TWO) $(ARGS)
 
 setup:
 	@sh tools/setup test
 
 unit: setup
-	$(BIN)/pytest --ignore=tests/integration --ignore=tests/simulation $(ARGS)
+	$(BIN)/pytest --ignore=tests/integration --ignore=tests/simulation $(IN_TWO) $(ARGS)
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -22,6 +22,13 @@ settings.load_profile("livehook")
 Say = Callable[[str], None]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`make test` has two processes. Everything that needs Kafka goes to one: it mostly waits, while the other one computes."""
+    for item in items:
+        if "integration" in item.path.parts or "kafka" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("kafka"))
+
+
 @pytest.fixture
 def say(capsys: pytest.CaptureFixture[str]) -> Say:
     """Writes a text where people see it, whether the test fails or not."""
