@@ -4,7 +4,7 @@ BIN = .venv/bin
 MINUTES = 5
 IN_TWO = --numprocesses 2 --dist loadgroup    # tests/conftest.py says who goes where
 
-.PHONY: dev test setup unit lint bench chaos soak clean
+.PHONY: dev test setup unit lint bench chaos soak overload clean
 
 # Ctrl-C reaches livehook, which stops what it started; this line waits for it, and its 130 is no error.
 dev:
@@ -33,6 +33,9 @@ chaos: setup
 
 soak: setup
 	$(BIN)/python -m bench.soak $(ARGS)
+
+overload: setup
+	$(BIN)/python -m bench.overload $(ARGS)
 
 clean:
 	rm -rf .venv .venv.lock .livehook

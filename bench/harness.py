@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from connectors.webhook.testing import Answer, Call, Receiver
+from connectors.webhook.testing import Answer, Answering, Call, Receiver
 
 CHILD_TIMEOUT_S = 300
 
@@ -42,6 +42,13 @@ def receiving(took: Callable[[Call], None]) -> Iterator[str]:
         took(call)
         return Answer()
 
+    with answering(answer) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def answering(answer: Answering) -> Iterator[str]:
+    """The URL of a receiver that answers as it is told, in a thread of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
