@@ -124,6 +124,7 @@ class ApiRole:
         self._replaying = self._make_replaying(fail)
         self._snapshots = Snapshots(self._register, self._fold, fail)
         self._finishing = Finishing(self._register, fail)
+        self._register.on_unfinished = self._finishing.start
         self._app = create_app(self._services(address))
 
     @property

@@ -1,5 +1,6 @@
 """
-Finishes what an API that died has left, once it is old enough not to be under way at one that lives. Called by api_role.py.
+Finishes what an API that died has left, or what it could not write itself, once that is old enough not to be under way at another one.
+Called by api_role.py.
 
 Source: docs/explanation/architecture.md, "What a crash does".
 """
@@ -29,8 +30,9 @@ class Finishing:
         self._looking: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """:meth:`run`, until :meth:`stop`."""
-        self._looking = in_background(self.run(), name="unfinished revisions", fail=self._fail)
+        """:meth:`run`, until :meth:`stop`; nothing if it runs already."""
+        if self._looking is None or self._looking.done():
+            self._looking = in_background(self.run(), name="unfinished revisions", fail=self._fail)
 
     async def stop(self) -> None:
         """Look no more."""

@@ -36,6 +36,11 @@ class KafkaTopics:
         """Create the topic unless it is there."""
         await asyncio.to_thread(admin.ensure_topics, self._config, [topic], replication=self._replication, timeout_s=ADMIN_S_MAX)
 
+    async def end(self, name: str) -> int:
+        """Where the first partition ends."""
+        place = (name, 0)
+        return (await asyncio.to_thread(admin.offsets, self._config, [place], timeout_s=ADMIN_S_MAX))[place].end
+
     async def delete(self, name: str, topic_id: str) -> None:
         """Delete the topic with this id and wait until it is gone."""
         await asyncio.to_thread(admin.delete_topic, self._config, name, topic_id=topic_id, timeout_s=ADMIN_S_MAX)

@@ -32,6 +32,10 @@ class TopicAdmin(Protocol):
         """Create the topic unless it is there. Raises TopicMismatch when it is there and differs."""
         ...
 
+    async def end(self, name: str) -> int:
+        """How many records were ever written to the first partition of a topic that is there."""
+        ...
+
     async def delete(self, name: str, topic_id: str) -> None:
         """Delete the topic and wait until it is gone; nothing happens when it is not there, or is another one of that name by now."""
         ...

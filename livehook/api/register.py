@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
+from connectors.kafka.errors import KafkaRefused, KafkaUnavailable
 from livehook.api import revisions
 from livehook.api.ports import Producer, TopicAdmin, WebhooksView
 from livehook.api.problems import Problem, not_found
@@ -72,6 +73,8 @@ class Register:
         self._new_uid = new_uid
         self._new_secret = new_secret
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self.on_unfinished: Callable[[], None] = lambda: None
+        """Called when a write has failed half-way: there may be something to :meth:`finish` in a minute, and nobody may ask again."""
 
     def get(self, name: str) -> Webhook:
         """
@@ -125,7 +128,8 @@ class Register:
             if present is None and (newest is None or newest.deleted) and lane in left_over:
                 await self._admin.delete(lane, left_over[lane])  # of a former life, whose deletion was cut off
             if present is None:
-                await self._open_lane(revision)
+                await self._claim(revision)
+                await self._open_lane(revision, again=newest is not None and not newest.deleted)
             await self._publish(revision)
             is_secret_new = present is None or revision.secrets[0] != present.current.secrets[0]
             return Written(self.get(name), is_new=present is None, is_secret_new=is_secret_new)
@@ -205,6 +209,7 @@ class Register:
 
         Returns:  whether that is all; False: there is what may be under way at another API, so this is to be called again.
         """
+        await self._view.catch_up()
         newest = self._newest()
         for revision in newest:
             if revision.since is None:
@@ -222,6 +227,8 @@ class Register:
             if revision is None or revision.since is not None or self._is_under_way(revision):
                 return
             logger.info("finishing revision %d of webhook %s", revision.revision, name)
+            if self._view.registry.webhook(name) is None and not revision.deleted:
+                await self._open_lane(revision, again=True)
             await self._ensure_lane(revision)
             since = await self._mark(revision)
             await self._view.catch_up()
@@ -241,14 +248,28 @@ class Register:
                 if newest is not None and newest.deleted and not self._is_under_way(newest):
                     await self._admin.delete(lane, topic_id)
 
-    async def _open_lane(self, made: WebhookRevision) -> None:
-        """The marker that comes before everything else, if asked for; who starts now has nothing to wait for."""
+    async def _claim(self, made: WebhookRevision) -> None:
+        """
+        Put a webhook on record before it has a lane.
+
+        Where the newest that is on record of a name is that it was deleted, an API that starts takes its lane for one that was left over.
+        """
+        await self._producer.send([self._record(made)])
+
+    async def _open_lane(self, made: WebhookRevision, *, again: bool) -> None:
+        """
+        The marker that comes before everything else, if asked for; who starts now has nothing to wait for.
+
+        Args:  again: a crash may have come between. Nothing else is in the lane until marks follow: what stands there was written then.
+        """
         lane = self._topics.lane(made.name, made.spec.delivery.partitions)
         markers = [Match.INITIALIZING, Match.READY] if made.spec.start == NOW else [Match.INITIALIZING]
         asked = [marker_of(made, one) for one in markers if is_asked_for(made, one)]
-        if asked:
-            await self._admin.ensure(lane)
-            await self._producer.send([Record(lane.name, one.change.key.encode(), encode_delivery(one), partition=0) for one in asked])
+        if not asked:
+            return
+        await self._admin.ensure(lane)
+        left = asked[await self._admin.end(lane.name) :] if again else asked
+        await self._producer.send([Record(lane.name, one.change.key.encode(), encode_delivery(one), partition=0) for one in left])
 
     async def _publish(self, revision: WebhookRevision) -> None:
         await self._ensure_lane(revision)
@@ -284,4 +305,8 @@ class Register:
             lock = self._locks[name] = asyncio.Lock()
         async with lock:
             await self._view.catch_up()
-            yield
+            try:
+                yield
+            except (KafkaUnavailable, KafkaRefused, TimeoutError):
+                self.on_unfinished()
+                raise

@@ -137,11 +137,16 @@ class FakeKafka:
         self.calls.append(f"ensure {topic.name}")
         self.lanes.setdefault(topic.name, f"id-{next(self._topic_ids)}")
 
+    async def end(self, name: str) -> int:
+        """See :class:`livehook.api.ports.TopicAdmin`."""
+        return len(self.log.get((name, 0), []))
+
     async def delete(self, name: str, topic_id: str) -> None:
         """See :class:`livehook.api.ports.TopicAdmin`."""
         if self.lanes.get(name) == topic_id:
             self.calls.append(f"delete {name}")
             del self.lanes[name]
+            self.log = {place: log for place, log in self.log.items() if place[0] != name}
 
 
 class FakeOverview:

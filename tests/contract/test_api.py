@@ -307,20 +307,22 @@ class TestWebhooks:
         assert {"createdAt", "updatedAt"} <= read.json().keys()
 
     async def test_a_revision_is_marked_before_it_is_answered(self, api, kafka):
-        """Lane, revision, a mark in each partition of mutations, the revision again with where the marks stand."""
+        """A claim, lane, revision, a mark in each partition of mutations, the revision again with where the marks stand."""
         await api.post(DOCUMENTS, json={"_id": "before"})
         kafka.calls.clear()
         await api.put("/v1/webhooks/adults", json=WEBHOOK)
 
         assert [
+            "livehook.webhooks",
             "ensure livehook.deliveries.adults",
             "livehook.webhooks",
             *["livehook.mutations"] * 4,
             "livehook.webhooks",
         ] == kafka.calls
-        first, second = revisions(kafka)
+        claim, first, second = revisions(kafka)
         before = [len(kafka.log["livehook.mutations", partition]) - 1 for partition in range(4)]
-        assert (None, [Origin(0, partition, offset) for partition, offset in enumerate(before)]) == (first.since, second.since)
+        assert (first, None) == (claim, first.since)
+        assert [Origin(0, partition, offset) for partition, offset in enumerate(before)] == second.since
 
     async def test_put_again_changes_it(self, api, kafka):
         """200; an edit that selects the same needs no marks, one that selects otherwise does."""
@@ -749,6 +751,48 @@ class TestTwoApis:
         await starting.finish()
 
         assert LANE in kafka.lanes
+
+    async def test_a_start_does_not_delete_a_lane_before_its_webhook_is_on_record(self, api, kafka, monkeypatch):
+        """Another API that starts between the first two writes of a creation knows already that the name is taken again."""
+        await api.put("/v1/webhooks/adults", json=WEBHOOK)
+        await api.delete("/v1/webhooks/adults")
+        ensure = kafka.ensure
+
+        async def interrupted(topic):
+            monkeypatch.setattr(kafka, "ensure", ensure)
+            await ensure(topic)
+            await fake_services(kafka).register.finish()
+
+        monkeypatch.setattr(kafka, "ensure", interrupted)
+        opening = {"events": ["create", "initializing", "ready"]}
+        assert 201 == (await api.put("/v1/webhooks/adults", json=WEBHOOK | opening)).status_code
+
+        assert LANE in kafka.lanes
+        assert ["initializing", "ready"] == [record.key.decode().partition("/")[2] for record in kafka.records(LANE)]
+
+    async def test_markers_of_a_creation_that_was_cut_off_are_written_once(self, api, kafka):
+        """Wherever between its writes the API has died: whoever finishes it writes what is missing, and a later PUT nothing twice."""
+        for sends in range(6):
+            name = f"w{sends}"
+            kafka.fail_after = sends
+            await api.put(f"/v1/webhooks/{name}", json=WEBHOOK | {"events": ["create", "initializing", "ready"]})
+            kafka.fail_after = None
+            await fake_services(kafka, ticks=later()).register.finish()
+            assert (await api.put(f"/v1/webhooks/{name}", json=WEBHOOK | {"events": ["create", "initializing", "ready"]})).is_success
+            assert 2 == len(kafka.records(TOPICS.lane(name).name))
+
+    async def test_a_deletion_that_was_not_acknowledged_is_finished_though_nobody_asks_again(self, kafka):
+        """The API that lives looks after it itself."""
+        services = fake_services(kafka)
+        woken = []
+        services.register.on_unfinished = lambda: woken.append(1)
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(create_app(services), raise_app_exceptions=False), base_url="http://127.0.0.1:8080"
+        ) as api:
+            await api.put("/v1/webhooks/adults", json=WEBHOOK)
+            kafka.fail_after = 1
+            assert 503 == (await api.delete("/v1/webhooks/adults")).status_code
+        assert [1] == woken
 
     async def test_what_is_left_of_a_deleted_webhook_goes_at_the_next_start(self, api, kafka):
         """The API that deleted it may have died before its lane went."""

@@ -128,7 +128,10 @@ def matching(world: World, partition: int) -> Steps:
                     yield
                 continue
             for standing, delivery in match(subscriptions.queries, change):
-                world.lanes[standing.name].append(change.key.encode(), encode_delivery(delivery, value))
+                if not world.deliver(standing.name, change.key.encode(), encode_delivery(delivery, value)):
+                    read = _subscribe(world, subscriptions, read, len(world.webhooks.records))
+                    if subscriptions.registry.webhook(standing.name) is not None:
+                        raise Died("the lane is gone, but its webhook is not")
                 yield
         if batch:
             position = batch[-1][0] + 1
@@ -141,10 +144,11 @@ def matching(world: World, partition: int) -> Steps:
 
 def _backfill(world: World, partition: int, subscriptions: Subscriptions, name: str) -> Steps:
     """Until it has read the mark at which it ends."""
-    log, lane = world.changes[partition], world.lanes[name]
+    log = world.changes[partition]
     since: dict[int, Origin] = {}
     plan = subscriptions.plan(name)
-    assert plan is not None
+    if plan is None:
+        return  # deleted meanwhile
     position = plan.progress.get(partition, 0)
     id_ = plan.id
     repeats, is_marked = Repeats(plan.is_snapshot), False
@@ -162,12 +166,13 @@ def _backfill(world: World, partition: int, subscriptions: Subscriptions, name: 
                     since.setdefault(number, change.origin)
                 continue
             plan = subscriptions.plan(name)
-            assert plan is not None
+            if plan is None or plan.id != id_:
+                return  # deleted meanwhile
             if repeats.is_repeat(change) or (plan.is_after_gap and plan.is_snapshot(change)):
                 continue
             if (delivery := backfilled(plan, change, since)) is None:
                 continue
-            lane.append(key, encode_delivery(delivery))
+            world.deliver(name, key, encode_delivery(delivery))
             world.backfilled += 1
             yield
         progress = BackfillProgress(name, id_, partition, position)
@@ -198,7 +203,7 @@ def _send_present(world: World, plan: Plan, partition: int) -> Generator[None, N
                     if reading == 1:
                         newest.take(key, change, offset, delivery)
                     elif (key, offset) in newest and delivery is not None:
-                        world.lanes[plan.name].append(key, encode_delivery(delivery))
+                        world.deliver(plan.name, key, encode_delivery(delivery))
                         world.backfilled += 1
                         yield
             yield
@@ -210,7 +215,7 @@ def _send_present(world: World, plan: Plan, partition: int) -> Generator[None, N
 def _subscribe(world: World, subscriptions: Subscriptions, start: int, end: int) -> int:
     for offset, key, value, _ in world.read(world.webhooks, start, end - start):
         if offset < end:
-            subscriptions.apply(key, value, offset)
+            subscriptions.apply(key, value or None, offset)
     return end
 
 

@@ -124,6 +124,11 @@ class World:
         record = self.lanes[name].records[offset] or self.lanes[name].removed[offset]
         return decode_delivery(record[1] or b"")
 
+    def deliver(self, name: str, key: bytes, value: bytes) -> bool:
+        """Into a lane; False: it is gone."""
+        self.lanes[name].append(key, value)
+        return True
+
     def written(self, record: Record) -> None:
         """What a sink's producer has sent is in its topic."""
         key = record.key or b""
