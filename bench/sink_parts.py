@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import ClassVar
 
@@ -22,6 +23,7 @@ from connectors.kafka.producer import Producer
 from connectors.webhook.calls import Failure, Request, Response
 from connectors.webhook.config import SinkConfig
 from connectors.webhook.sink import Sink
+from connectors.webhook.starting import Call, Done, Failed
 from connectors.webhook.testing import sender_here
 from schemas.changes import Change
 from schemas.deliveries import Delivery, Match
@@ -153,6 +155,14 @@ class Timed:
             return await self._sender.send(request, timeout_s=timeout_s)
         finally:
             self.calls.append((began, time.perf_counter()))
+
+    def start(self, request: Request, *, timeout_s: float, done: Done, failed: Failed) -> Call:
+        """Send it, and tell."""
+        return self._sender.start(request, timeout_s=timeout_s, done=partial(self._ended, time.perf_counter(), done), failed=failed)
+
+    def _ended(self, began: float, done: Done, result: Response | Failure) -> None:
+        self.calls.append((began, time.perf_counter()))
+        done(result)
 
     async def close(self) -> None:
         """Close what is idle."""

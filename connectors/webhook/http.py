@@ -20,6 +20,7 @@ Every engine passes tests/contract/test_sender.py: ``http1.py``, and ``http_http
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import Any, Protocol
 
 from connectors.webhook.calls import Failure, Request, Response
@@ -39,7 +40,7 @@ class Sender(Protocol):
                  leaves no connection behind. A body is kept as it came and never unpacked: a gzip bomb stays as small as it was sent.
     """
 
-    async def send(self, request: Request, *, timeout_s: float) -> Response | Failure:
+    def send(self, request: Request, *, timeout_s: float) -> Coroutine[Any, Any, Response | Failure]:
         """Send it once and wait for the whole answer."""
         ...
 

@@ -8,7 +8,7 @@ import socket
 import ssl
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from connectors.webhook.calls import Failure, Response
 from connectors.webhook.http import IDLE_S_MAX, text_of
@@ -20,7 +20,22 @@ JOINED_BYTES_MAX = 64 * 1024
 # What a receiver did to a connection idle for less was not known to the loop either a moment ago.
 FRESH_S_MAX = 0.001
 
-Waiter = asyncio.Future[Response | Failure | None]
+
+class Asking(Protocol):
+    """A call that a connection carries; ``due``: when its answer must be there, on the loop's clock."""
+
+    @property
+    def head(self) -> bytes: ...
+
+    @property
+    def body(self) -> bytes: ...
+
+    @property
+    def due(self) -> float: ...
+
+    def answered(self, answer: Response | Failure | None) -> None:
+        """The answer; None when the connection turned out to be closed and not a byte was sent: the request may go another way."""
+        ...
 
 
 class Connection(asyncio.Protocol):
@@ -31,7 +46,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_due", "_loop", "_pool", "_reader", "_timer", "_timer_due", "_transport", "_trust", "_unsent", "_waiter", "fileno",
+        "_call", "_due", "_is_unsent", "_loop", "_pool", "_reader", "_timer", "_timer_due", "_transport", "_trust", "fileno",
         "origin", "since",
     )  # fmt: skip
 
@@ -44,46 +59,39 @@ class Connection(asyncio.Protocol):
         self._trust = trust
         self._reader = AnswerReader()
         self._transport: Any = None
-        self._waiter: Waiter | None = None
-        self._unsent: tuple[bytes, bytes] | None = None
+        self._call: Asking | None = None
+        self._is_unsent = False
         self._timer: asyncio.TimerHandle | None = None
         self._due = self._timer_due = 0.0
 
-    def ask(self, head: bytes, body: bytes, due: float) -> Waiter:
-        """
-        Send a request with the others of the loop's turn, and wait for its answer until ``due``, on the loop's clock.
-
-        Returns:  what gets the answer; None when the connection turns out to be closed and not a byte was sent: the request may go another
-                  way.
-        """
-        self._unsent = head, body
-        self._waiter = self._loop.create_future()
-        self._expire_at(due)
+    def ask(self, call: Asking) -> None:
+        """Send a request with the others of the loop's turn, and tell the call what has come of it."""
+        self._call, self._is_unsent = call, True
+        self._expire_at(call.due)
         self._pool.outbox.add(self)
-        return self._waiter
 
     def write(self, *, is_stale: bool) -> None:
         """Send what was asked, unless nobody waits for its answer any more."""
-        if self._unsent is None:
+        call = self._call
+        if call is None:
             return
         transport = self._transport
         if is_stale or transport is None or transport.is_closing():
             self._settle(None, is_reusable=False)
             return
         self._reader.begin()
-        head, body = self._unsent
-        if len(body) > JOINED_BYTES_MAX:
-            transport.writelines((head, body))
+        if len(call.body) > JOINED_BYTES_MAX:
+            transport.writelines((call.head, call.body))
         else:
-            transport.write(head + body)
+            transport.write(call.head + call.body)
         if transport.is_closing():  # asyncio has tried at once: the kernel took nothing
             self._settle(None, is_reusable=False)
-        self._unsent = None
+        self._is_unsent = False
 
-    def give_up(self, waiter: Waiter) -> None:
+    def give_up(self, call: Asking) -> None:
         """Nobody waits for that answer any more; the connection may be on its next call already, which stays."""
-        if self._waiter is waiter:
-            self._waiter = self._unsent = None
+        if self._call is call:
+            self._call, self._is_unsent = None, False
             self.abort()
 
     def abort(self) -> None:
@@ -102,7 +110,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        if self._waiter is None or self._unsent is not None:  # nobody has asked
+        if self._call is None or self._is_unsent:  # nobody has asked
             self._settle(None, is_reusable=False)
             return
         reader = self._reader
@@ -115,13 +123,13 @@ class Connection(asyncio.Protocol):
             self._settle(answer, is_reusable=reader.is_reusable and not self._transport.get_write_buffer_size())
 
     def eof_received(self) -> None:
-        if self._waiter is not None:
+        if self._call is not None:
             self._settle(self._reader.end(), is_reusable=False)
         self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.forget(self)
-        if self._waiter is not None:
+        if self._call is not None:
             self._settle(_lost(exc, self._reader), is_reusable=False)
         if self._timer is not None:
             self._timer.cancel()
@@ -129,16 +137,15 @@ class Connection(asyncio.Protocol):
         self._reader.release()
 
     def _settle(self, answer: Response | Failure | None, *, is_reusable: bool) -> None:
-        waiter, self._waiter = self._waiter, None
-        if self._unsent is not None:  # whatever has happened, it happened to no request
-            answer = self._unsent = None
-            is_reusable = False
+        call, self._call = self._call, None
+        if self._is_unsent:  # whatever has happened, it happened to no request
+            answer, is_reusable, self._is_unsent = None, False, False
         if is_reusable and not self._transport.is_closing():
             self._pool.put(self)
         else:
             self.abort()
-        if waiter is not None and not waiter.done():
-            waiter.set_result(answer)
+        if call is not None:
+            call.answered(answer)
 
     def _expire_at(self, due: float) -> None:
         self._due = due
@@ -150,7 +157,7 @@ class Connection(asyncio.Protocol):
 
     def _ring(self) -> None:
         self._timer = None
-        if self._waiter is None:
+        if self._call is None:
             return
         if self._timer_due < self._due:
             self._expire_at(self._due)

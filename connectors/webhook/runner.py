@@ -80,7 +80,7 @@ class LaneRunner:
         down = troubles.down
         if down is not None and down.webhook_uid == self.taken.lane.uid:
             since = max(down.since_us, self.webhook.current.updated_us) / 1_000_000  # who resumes it gives it another disableAfter
-            self._work.health = Health(self._shared.rng, since=since)
+            self._work.sending.health = Health(self._shared.rng, since=since)
         self._work.intake.is_open = True
         self.go_on()
 
@@ -91,9 +91,9 @@ class LaneRunner:
         if before.state is State.DISABLED and webhook.state is State.ACTIVE:
             self._work.forgive_all()
         elif before.current.edit != webhook.current.edit:
-            self._work.health.breaker.nudge()
+            self._work.sending.health.breaker.nudge()
         if before.current.spec.url != webhook.current.spec.url:
-            self._work.health.pace = Pace()  # what the old endpoint asked for is no wish of the new one
+            self._work.sending.health.pace = Pace()  # what the old endpoint asked for is no wish of the new one
         self.go_on()
 
     def _again(self, parked: Parked) -> Parked:
@@ -186,7 +186,7 @@ class LaneRunner:
     @property
     def waiting(self) -> int | None:
         """How many attempts were made, while another could be and none is under way; None: nothing is to be done now."""
-        return self._work.attempts if self._work.is_overdue else None
+        return self._work.sending.attempts if self._work.is_overdue else None
 
     def show(self) -> None:
         """Set the gauges; called once a second."""
@@ -202,7 +202,7 @@ class LaneRunner:
 
     def items(self) -> list[dict[str, Any]]:
         """The items of ``GET /v1/lanes``, one a partition."""
-        name, seen, health = self.taken.lane.webhook, self._work.reports.seen, self._work.health
+        name, seen, health = self.taken.lane.webhook, self._work.reports.seen, self._work.sending.health
         return [
             item_of(
                 self._lane, partition, self._end(partition), webhook=name, state=self.state, health=health, seen=seen,

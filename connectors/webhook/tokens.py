@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ import msgspec
 from connectors.webhook.calls import Failure, OAuthClient, Request, Response
 from connectors.webhook.http import Sender
 from connectors.webhook.oauth import Token, token_of, token_request
+from connectors.webhook.starting import Call, Done, Failed, TaskCall, starter_of
 from schemas.attempts import ErrorCode
 from schemas.masking import MASK
 
@@ -121,9 +123,15 @@ class AuthorizingSender:
     """A sender that adds the access token of requests that need one, and passes all others on as they are."""
 
     def __init__(self, sender: Sender, *, user_agent: str, now: Callable[[], float] = time.monotonic) -> None:
-        self._sender = sender
+        self._sender, self._starter = sender, starter_of(sender)
         self._tokens = Tokens(sender, user_agent=user_agent, now=now)
         self._now = now
+
+    def start(self, request: Request, *, timeout_s: float, done: Done, failed: Failed) -> Call:
+        """See :class:`starting.Starter`."""
+        if request.oauth is None or request.refusal is not None:
+            return self._starter.start(request, timeout_s=timeout_s, done=done, failed=failed)
+        return TaskCall(partial(self._authorized, request, request.oauth, timeout_s), done, failed)
 
     def send(self, request: Request, *, timeout_s: float) -> Coroutine[Any, Any, Response | Failure]:
         """See :class:`Sender`; the time for a token counts too."""

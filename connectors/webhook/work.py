@@ -1,8 +1,8 @@
 """
-The calls of one lane: starts what may start, and does what is decided about each. The shell around lanes.py and health.py.
+One lane at work: what may start is started, what is missing is put on record, what is parked is written and read back, in time. The shell
+around lanes.py; its calls are in sending.py.
 
-All of it runs in the event loop. A sending task works as long as the lane has something for it, then ends; there are never more of them
-than calls are allowed. Called by runner.py.
+All of it runs in the event loop. Called by runner.py.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from connectors.webhook.calls import Failure, Response
-from connectors.webhook.health import Health, Policy, Turn, Verdict
+from connectors.webhook.health import Health, Policy
 from connectors.webhook.intake import Intake
 from connectors.webhook.lanes import Held, Lane
 from connectors.webhook.metrics import LaneState
@@ -22,15 +21,15 @@ from connectors.webhook.ownership import KnownLane, LaneRecord
 from connectors.webhook.parker import Parker
 from connectors.webhook.parking import Document
 from connectors.webhook.rates import Rate
-from connectors.webhook.render import Endpoint, endpoint_of, prepare
+from connectors.webhook.render import Endpoint, endpoint_of
 from connectors.webhook.reports import Reports
-from connectors.webhook.retry import DeadLetter, Decision, Delivered, Disable, RetryAt, Returned, Schedule, error_of, schedule_of
+from connectors.webhook.retry import DeadLetter, schedule_of
+from connectors.webhook.sending import Sending
 from connectors.webhook.shared import Shared
 from schemas.attempts import AttemptError, ErrorCode
 from schemas.durations import seconds
 from schemas.errors import Invalid
 from schemas.gaps import encode_gap, gap_of
-from schemas.notices import NoticeKind
 from schemas.registry import Webhook
 from schemas.topics import Record
 from schemas.webhooks import State, WebhookRevision
@@ -50,10 +49,8 @@ class LaneWork:
 
     def __init__(self, known: KnownLane, lane: Lane, shared: Shared, disable: Callable[[str], Coroutine[Any, Any, None]]) -> None:
         self.reports = Reports(known, shared)
-        self.health = Health(shared.rng)
         self.is_ending = False
-        self.attempts = 0
-        self._known, self._lane, self._shared, self._disable = known, lane, shared, disable
+        self._lane, self._shared = lane, shared
         self.intake = Intake(
             known,
             lane,
@@ -66,6 +63,10 @@ class LaneWork:
         )
         self.gaps = self.intake.gaps
         self.parker = Parker(known, lane, shared, self.reports, self.gaps.marker)
+        self.sending = Sending(
+            known.webhook, lane, shared, self.reports, self.parker,
+            swept=self._swept, turned=self.go_on, spawn=self._spawn, disable=disable,
+        )  # fmt: skip
         self.tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
@@ -74,17 +75,15 @@ class LaneWork:
         self._revision: WebhookRevision | None = None
         self._is_noting = False
         self._endpoint: Endpoint | None = None
-        self._policy = Policy(Schedule((0.0,)), 0.0)
         self._rate: Rate | None = None
         self._concurrency = 1
-        self._timeout_s = 1.0
 
     @property
     def state(self) -> LaneState:
         """What the lane is doing; a webhook that this program cannot send is as good as disabled."""
         if self._endpoint is None:
             return LaneState.DISABLED
-        is_down = self._webhook_state is LaneState.RUNNING and self.health.is_down
+        is_down = self._webhook_state is LaneState.RUNNING and self.sending.health.is_down
         return LaneState.DOWN if is_down else self._webhook_state
 
     def serve(self, webhook: Webhook) -> None:
@@ -93,13 +92,13 @@ class LaneWork:
         spec = webhook.current.spec
         try:
             self._endpoint = endpoint_of(webhook.current, user_agent=self._shared.user_agent)
-            self._policy = Policy(schedule_of(spec.retry), seconds(spec.retry.disable_after), spec.retry.disable_after)
+            self.sending.policy = Policy(schedule_of(spec.retry), seconds(spec.retry.disable_after), spec.retry.disable_after)
         except (Invalid, ValueError) as error:
             self._endpoint = None
             self.reports.seen.failed(self._shared.now(), AttemptError(ErrorCode.TEMPLATE, str(error)))
             logger.error("webhook %s cannot be sent by this version: %s", spec.name, error)
         self._webhook_state = _STATES[webhook.state]
-        self._concurrency, self._timeout_s = spec.delivery.concurrency, spec.delivery.timeout_seconds
+        self._concurrency, self.sending.timeout_s = spec.delivery.concurrency, spec.delivery.timeout_seconds
         self._lane.ordered = spec.delivery.order != "none"
         limit = spec.delivery.rate_limit
         if limit is None:
@@ -117,12 +116,12 @@ class LaneWork:
 
     def forgive_all(self) -> None:
         """The webhook was resumed: its endpoint has a fresh start."""
-        if self.health.is_down:
+        if self.sending.health.is_down:
             self.parker.down(None)
-        self.health = Health(self._shared.rng)
+        self.sending.health = Health(self._shared.rng)
 
     def _first_due(self) -> float:
-        wait_s = self._policy.schedule.wait_s(1, self._shared.rng)
+        wait_s = self.sending.policy.schedule.wait_s(1, self._shared.rng)
         return self._shared.now() + wait_s if wait_s else 0.0
 
     async def _bury(self, record: LaneRecord, dead: DeadLetter, entry: Entry) -> None:
@@ -143,15 +142,14 @@ class LaneWork:
         if self.state is LaneState.RUNNING:
             for partition in self._lane.partitions:
                 self._lane.relieve(partition, now)
-        for held in self._startable(now):
-            self._spawn(self._work(held))
+        self._begin(self._startable(now), now)
         self._write_parked()
         self._read_parked(now)
         self._arm(now)
 
     def _startable(self, now: float) -> list[Held]:
         """What may be called now, counted as begun."""
-        shared, lane, health = self._shared, self._lane, self.health
+        shared, lane, health = self._shared, self._lane, self.sending.health
         if lane.in_flight >= self._concurrency or not self._may_start():
             return []
         share = shared.calls.allows(lane.in_flight)
@@ -170,7 +168,7 @@ class LaneWork:
 
     def _room(self, now: float) -> int:
         """How many calls the webhook's own limits and the state of its endpoint allow."""
-        room = self.health.room(now)
+        room = self.sending.health.room(now)
         room = self._lane.concurrency if room is None else room
         return room if self._rate is None else min(room, self._rate.allowed(now))
 
@@ -178,76 +176,21 @@ class LaneWork:
         is_wanted = self._endpoint is not None and self._webhook_state is LaneState.RUNNING and self.intake.is_open
         return is_wanted and not self.is_ending and self._shared.lease.held(self._shared.uptime())
 
-    async def _work(self, held: Held) -> None:
-        while True:
-            await self._attempt(held)
-            self._shared.calls.used -= 1  # a call that is cancelled is counted off in give_up
-            self._shared.freed()
-            now = self._shared.now()
-            following = self._startable(now)  # first of all, which spares the next call a task of its own
-            for more in following[1:]:  # what has ended may make room for many: a marker, or a pace that recovers
-                self._spawn(self._work(more))
-            if self._lane.parking.documents or (self.intake.is_stopped and (not following or self.intake.has_room)):
-                self.go_on()
-            if not following:
-                self._write_parked()
-                return self._arm(now)
-            held = following[0]
+    def _begin(self, found: Sequence[Held], now: float) -> None:
+        if found and self._endpoint is not None:
+            self.sending.begin(found, self._endpoint, now)
 
-    async def _attempt(self, held: Held) -> None:
-        endpoint = self._endpoint
-        if endpoint is None:  # edited since it was started
-            self.health.abandoned(held.place)
-            self._lane.give_back(held)
-            return
-        self.attempts += 1
-        started, began = self._shared.now(), self._shared.uptime()
-        place = self.reports.place(held.partition, held.offset)
-        request = prepare(held.delivery, endpoint, offset=place, attempt=held.attempt, now=started)
-        result = await self._shared.sender.send(request, timeout_s=self._timeout_s)
-        ended = started + self._shared.uptime() - began
-        verdict = self.health.judge(result, held.place, held.key, held.attempt, self._policy, now=ended)
-        self.reports.attempted(held, request, result, verdict.decision, started=started, ended=ended)
-        if verdict.turn is not None:
-            self._turn(verdict.turn, verdict, result)
-        if isinstance(verdict.decision, Delivered):
-            self._lane.finished(held)
-        else:
-            await self._carry_out(held, verdict.decision, ended)
+    def _swept(self) -> None:
+        """Calls have ended."""
         self._count()
-
-    def _turn(self, turn: Turn, verdict: Verdict, result: Response | Failure) -> None:
-        """The endpoint went down, or came back."""
-        if turn is Turn.UP:
-            logger.info("the endpoint of webhook %s is up again", self._known.webhook)
-            self.parker.down(None)
-            self.reports.notice(NoticeKind.UP, "a call has succeeded")
-        else:
-            error = error_of(result)
-            detail = "" if error is None else error.detail
-            logger.warning("the endpoint of webhook %s is down: %s", self._known.webhook, detail)
-            self._lane.forgive(verdict.forgiven)
-            self.parker.down(self.health.breaker.since)
-            self.reports.notice(NoticeKind.DOWN, detail)
-        asyncio.get_running_loop().call_soon(self.go_on)
-
-    async def _carry_out(self, held: Held, decision: Decision, now: float) -> None:
-        """What follows from a call that did not bring it."""
-        match decision:
-            case RetryAt(at):
-                was_parked = held.document is not None
-                self._lane.retry_at(held, at, now)
-                if not was_parked and not held.waits:
-                    self.reports.parked(held)
-                self._arm(now)
-            case Returned():
-                self._lane.give_back(held, last=True)
-            case DeadLetter():
-                await self.reports.bury(held.partition, held.offset, held.key, held.value, decision)
-                self._lane.finished(held)
-            case Disable(reason):
-                await self._disable(reason)
-                self._lane.give_back(held)
+        now = self._shared.now()
+        following = self._startable(now)
+        self._begin(following, now)
+        if self._lane.parking.documents or (self.intake.is_stopped and (not following or self.intake.has_room)):
+            self.go_on()
+        if not following:
+            self._write_parked()
+        self._arm(now)
 
     def _count(self) -> None:
         """Keep the process's budget of bytes up to date."""
@@ -292,7 +235,7 @@ class LaneWork:
 
     def _read_parked(self, now: float) -> None:
         """Read back what is due, as much as may be sent."""
-        if not self._lane.parking.documents or not self._may_start() or (self._lane.has_ready and self.health.is_down):
+        if not self._lane.parking.documents or not self._may_start() or (self._lane.has_ready and self.sending.health.is_down):
             return
         if documents := self.parker.due(now, min(self._room(now), self._shared.calls.allows(self._lane.in_flight))):
             self._spawn(self._read_back(documents))
@@ -324,7 +267,7 @@ class LaneWork:
         """When there will be something to do, if nothing else happens. What is due already waits for a call to end, not for a time."""
         times = self._lane.dues
         if self._lane.has_ready or any(due <= now for due in times):
-            times.append(self.health.due(now))
+            times.append(self.sending.health.due(now))
             if self._rate is not None:
                 times.append(self._rate.due(now))
         return min((at for at in times if at > now), default=None)
@@ -338,6 +281,7 @@ class LaneWork:
     async def drain(self, timeout_s: float) -> None:
         """Start nothing more; finish what is under way within the time, abandon the rest."""
         self.is_ending = True
+        self._spawn(self.sending.rest())  # begun before, calls are all that is waited for beside tasks
         deadline = self._shared.uptime() + timeout_s
         while self.tasks and (left_s := deadline - self._shared.uptime()) > 0:
             await asyncio.wait(set(self.tasks), timeout=left_s)
@@ -366,9 +310,13 @@ class LaneWork:
             self._timer.cancel()
         for task in self.tasks:
             task.cancel()
+        for closing in self.sending.cancel():
+            self._keep(closing)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+        self._keep(asyncio.get_running_loop().create_task(work))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
         self.tasks.add(task)
         task.add_done_callback(self._done)
 

@@ -776,7 +776,7 @@ async def test_a_pace_that_recovers_is_used(world):
         if second < 7:  # the timers of retries, of which the last is due by then
             runner.go_on()
             await world.settle()
-    pace = runner._work.health.pace
+    pace = runner._work.sending.health.pace
     assert runner._lane.has_ready
     assert (1.0, 8) == (pace.factor, len(world.open))
 
