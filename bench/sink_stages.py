@@ -23,7 +23,7 @@ from prometheus_client import CollectorRegistry
 from bench.harness import environment
 from bench.sink_parts import ANSWER, PARTITIONS, Lanes, receiver
 from connectors.webhook.attempts import attempt_of, attempt_record
-from connectors.webhook.calls import Failure, Request, Response
+from connectors.webhook.calls import Request, Response
 from connectors.webhook.health import Health, Policy
 from connectors.webhook.http import Sender
 from connectors.webhook.http1_wire import AnswerReader, encoded
@@ -38,6 +38,7 @@ from connectors.webhook.render import endpoint_of, prepare
 from connectors.webhook.retry import DELIVERED, Schedule
 from connectors.webhook.runner import LaneRunner
 from connectors.webhook.shared import Shared
+from connectors.webhook.starting import Done, Failed
 from connectors.webhook.testing import sender_here
 from schemas.records import decode_delivery, encode_attempt
 from schemas.registry import Webhook
@@ -48,7 +49,7 @@ from schemas.webhooks import DeliverySettings, Retry, Secret, WebhookRevision, W
 DOCUMENTS = 5_000
 BATCH = 256
 ALONE = 1_000
-EMPTY_OF = 20
+ANSWERED = Response(200, (("content-length", "2"),), b"ok")
 
 
 class World:
@@ -65,13 +66,10 @@ class World:
         )  # fmt: skip
         self.shared.lease.renewed(uptime_s())
 
-    async def send(self, request: Request, *, timeout_s: float) -> Response | Failure:
+    def start(self, request: Request, *, timeout_s: float, done: Done, failed: Failed) -> asyncio.Handle:
         """Answer in the next turn."""
         encoded(request)
-        loop = asyncio.get_running_loop()
-        future = loop.create_future()
-        loop.call_soon(future.set_result, Response(200, (("content-length", "2"),), b"ok"))
-        return await future  # type: ignore[no-any-return]
+        return asyncio.get_running_loop().call_soon(done, ANSWERED)
 
     def send_soon(self, record: Record) -> bool:
         """Take an attempt."""
@@ -152,7 +150,7 @@ def stages(records: Sequence[LaneRecord]) -> Iterator[tuple[str, Callable[[], ob
     deliveries = [decode_delivery(record.value or b"") for record in records]
     now, rng = time.time(), random.Random(1)
     requests = [prepare(delivery, endpoint, offset="1", attempt=1, now=now) for delivery in deliveries]
-    response = Response(200, (("content-length", "2"),), b"ok")
+    response = ANSWERED
     attempts = [
         attempt_of(delivery, "one", request, response, DELIVERED, offset="1", attempt=1, started=now, ended=now, rng=rng)
         for delivery, request in zip(deliveries, requests, strict=True)

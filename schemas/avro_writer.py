@@ -23,7 +23,7 @@ LONG_MIN, LONG_MAX = -(2**63), 2**63 - 1
 KEYS_KEPT = 1_024
 LAYOUTS_KEPT = 1_024
 HIGH_KEPT = 1_024
-LOW_BITS = 28
+LOW_BITS, HIGH_BITS = 28, 36
 PAIR = 0x3FFF
 SMALL_MAX = 2_047  # nearly all lengths, versions and the like
 
@@ -103,12 +103,13 @@ def _block(source: Source, value: str, names: str, before: list[str], schema: An
 
 def _varint(number: int) -> bytes:
     """Zigzag, then seven bits a byte, lowest first."""
-    if not LONG_MIN <= number <= LONG_MAX:
-        raise OverflowError(f"{number} is no long")
     left = (number << 1) ^ (number >> 63)
-    if left >> LOW_BITS == 0:
+    high = left >> LOW_BITS
+    if high == 0:
         return _last(left)
-    return _PAIRS[left & PAIR] + _PAIRS[left >> 14 & PAIR] + _last(left >> LOW_BITS)
+    if high >> HIGH_BITS:
+        raise OverflowError(f"{number} is no long")
+    return _PAIRS[left & PAIR] + _PAIRS[left >> 14 & PAIR] + _last(high)
 
 
 @lru_cache(maxsize=HIGH_KEPT)  # of times in µs, and what is numbered by them, it is the same for minutes

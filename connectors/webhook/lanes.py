@@ -19,7 +19,7 @@ import msgspec
 from connectors.webhook.offsets import Entry, Offsets, Seen, Start, span_max
 from connectors.webhook.parking import STALE_MAX, Document, Note, Parking, Place, Stage, place_of, still_waiting, where
 from schemas.deliveries import Delivery, Match
-from schemas.markers import places_of
+from schemas.markers import is_marker, places_of
 from schemas.parked import Parked
 
 BYTES_MAX = 16 * 1024 * 1024
@@ -138,11 +138,12 @@ class Lane:
 
     def _hold(self, held: Held) -> None:
         self._count_in(held)
-        if held.delivery.match in (Match.READY, Match.REQUERY_REQUIRED):
-            self._closing.append(held)
-            return
-        if held.delivery.match is Match.INITIALIZING and (self._opening is None or self._opening.finished):
-            self._opening = held
+        if is_marker(held.delivery):
+            if held.delivery.match is not Match.INITIALIZING:
+                self._closing.append(held)
+                return
+            if self._opening is None or self._opening.finished:
+                self._opening = held
         document = self.parking.documents.get(self._group(held)) if self.parking.documents else None
         if document is not None:
             self.parking.add(document, held, held.partition, held.size)

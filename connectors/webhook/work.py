@@ -121,8 +121,8 @@ class LaneWork:
         self.sending.health = Health(self._shared.rng)
 
     def _first_due(self) -> float:
-        wait_s = self.sending.policy.schedule.wait_s(1, self._shared.rng)
-        return self._shared.now() + wait_s if wait_s else 0.0
+        schedule = self.sending.policy.schedule
+        return self._shared.now() + schedule.wait_s(1, self._shared.rng) if schedule.waits_s[0] else 0.0
 
     async def _bury(self, record: LaneRecord, dead: DeadLetter, entry: Entry) -> None:
         await self.reports.bury(record.partition, record.offset, record.key, record.value, dead)
