@@ -6,12 +6,14 @@ import asyncio
 import multiprocessing
 import resource
 import signal
+import ssl
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import ClassVar
 
 import psutil
@@ -25,6 +27,7 @@ from connectors.webhook.config import SinkConfig
 from connectors.webhook.sink import Sink
 from connectors.webhook.starting import Call, Done, Failed
 from connectors.webhook.testing import sender_here
+from connectors.webhook.tls import Trust
 from schemas.changes import Change
 from schemas.deliveries import Delivery, Match
 from schemas.keys import partition_of
@@ -35,6 +38,7 @@ from schemas.topics import Record, Topics
 from schemas.webhooks import DeliverySettings, Retry, Secret, WebhookRevision, WebhookSpec
 
 PARTITIONS = 8
+AUTHORITY = Path(__file__).parents[1] / "tests/contract/trusted.pem"
 TOPICS_S_MAX = 120.0
 READY_S_MAX = 60.0
 DOCUMENT = b'{"_id":"%b","name":"Susan","age":31,"text":"' + b"x" * 400 + b'"}'
@@ -77,11 +81,14 @@ class Answering(asyncio.Protocol):
             self._transport.write(answer)
 
 
-def _receive(told: Connection, delay_s: float) -> None:
+def _receive(told: Connection, delay_s: float, is_tls: bool) -> None:
     async def serve() -> None:
         Answering.delay_s = delay_s
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(Answering, "127.0.0.1", 0, backlog=4_096)
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if is_tls else None
+        if tls is not None:
+            tls.load_cert_chain(AUTHORITY)
+        server = await loop.create_server(Answering, "127.0.0.1", 0, ssl=tls, backlog=4_096)
         told.send(server.sockets[0].getsockname()[1])
         await loop.run_in_executor(None, told.recv)
         told.send(Answering.took)
@@ -91,13 +98,13 @@ def _receive(told: Connection, delay_s: float) -> None:
 
 
 @contextmanager
-def receiver(delay_s: float, took: list[tuple[str, float]]) -> Iterator[str]:
+def receiver(delay_s: float, took: list[tuple[str, float]], *, is_tls: bool = False) -> Iterator[str]:
     """The URL of a receiver; afterwards ``took`` has every call that it answered: webhook-id and time."""
     ours, theirs = _spawn.Pipe()
-    process = _spawn.Process(target=_receive, args=(theirs, delay_s))
+    process = _spawn.Process(target=_receive, args=(theirs, delay_s, is_tls))
     process.start()
     try:
-        yield f"http://127.0.0.1:{ours.recv()}"
+        yield f"{'https://localhost' if is_tls else 'http://127.0.0.1'}:{ours.recv()}"
         ours.send(None)
         took += ours.recv()
     finally:
@@ -144,8 +151,8 @@ class Lanes:
 class Timed:
     """A sender that notes when calls begin and end."""
 
-    def __init__(self) -> None:
-        self._sender = sender_here()
+    def __init__(self, tls: Trust) -> None:
+        self._sender = sender_here(tls=tls)
         self.calls: list[tuple[float, float]] = []
 
     async def send(self, request: Request, *, timeout_s: float) -> Response | Failure:
@@ -173,7 +180,7 @@ def _sink(told: Connection, servers: str, prefix: str, expected: int) -> None:
     async def work() -> None:
         kafka, topics = KafkaConfig(bootstrap_servers=servers), Topics(prefix, PARTITIONS)
         config = SinkConfig(kafka=kafka, topics=topics, worker="http://127.0.0.1/bench", version="bench")
-        producer, sender = Producer(kafka, client_id="a"), Timed()
+        producer, sender = Producer(kafka, client_id="a"), Timed(_trust())
         attempts = Producer(kafka, client_id="b", message_timeout_s=30, linger_ms=20, is_idempotent=False)  # as livehook/sink_role.py does
         producer.start()
         attempts.start()
@@ -197,6 +204,13 @@ def _sink(told: Connection, servers: str, prefix: str, expected: int) -> None:
     _many_files()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     uvloop.run(work())
+
+
+def _trust() -> Trust:
+    """Verifies, and trusts the authority of the tests."""
+    tls = Trust()
+    tls.load_verify_locations(AUTHORITY)
+    return tls
 
 
 def summary(calls: Sequence[tuple[float, float]], cpu_s: float) -> dict[str, float]:
