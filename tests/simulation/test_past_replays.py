@@ -70,7 +70,7 @@ class ReturningWorld(World):
         return self._registry
 
     def _making(self) -> tuple[str, int]:
-        return self.rng.choice(("now", "now", "beginning")), WINDOW_US
+        return ("now" if self.horizon_us else self.rng.choice(("now", "now", "beginning"))), WINDOW_US
 
     def compact(self) -> None:
         """What is young when a replay is asked for stays for a week."""
