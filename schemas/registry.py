@@ -95,13 +95,22 @@ class Registry:
             self._since.get(name, {}).pop(int(part), None)
 
     def since(self, revision: WebhookRevision) -> list[Origin]:
-        """Where a revision is known to begin; before its marks are acknowledged only some partitions may be known."""
-        return self._since.get(revision.name, {}).get(revision.revision, []) if revision.since is None else revision.since
+        """
+        Where a revision is known to begin; before its marks are acknowledged only some partitions may be known.
+
+        Where an API has died between its marks, a partition has several. The matching agent may have come to the first one before whoever
+        finished the revision could know, so that one holds.
+        """
+        lowest: dict[int, Origin] = {}
+        for origin in (*(revision.since or ()), *self._since.get(revision.name, {}).get(revision.revision, [])):
+            lowest[origin.partition] = min(lowest.get(origin.partition, origin), origin)
+        return [origin for _, origin in sorted(lowest.items())]
 
     def passed(self, revision: WebhookRevision) -> set[int]:
         """The partitions in which the matching agent has put on record that it has come to where a revision begins."""
         found = self._since.get(revision.name, {}).get(revision.revision, [])
-        return {origin.partition for origin in found if revision.since is None or origin in revision.since}
+        begins = self.since(revision)
+        return {origin.partition for origin in found if origin in begins}
 
     def revisions(self, name: str) -> list[WebhookRevision]:
         """Every revision on record, deleted ones included, oldest first."""

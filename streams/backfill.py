@@ -127,7 +127,7 @@ def plan_of(
     made = first_of([one for one, _ in having])
     if made is None or made.backfill is None or made.since is None:
         return None
-    until = {origin.partition: origin for origin in made.since}
+    until = next(standing.since for one, standing in having if one is made)
     if made.replaying is not None:
         return replayed(made.replaying, revisions, standings, progress, until=until, is_cancelled=is_cancelled)
     serving = [standing for one, standing in having if one.revision >= made.revision]
@@ -155,7 +155,7 @@ def replayed(
         return None
     first = revisions.index(made)
     started = first_txn(made.spec.start)
-    begin = {origin.partition: origin for origin in made.since or ()} if started is None else {}
+    begin = standings[first].since if started is None else {}
     again = Again(None if until is None else replay.id, begin, until, is_cancelled)
     id_, before_us = f"{made.uid}.{replay.snapshot}", replay.number - WINDOW_US
     txn_id = max(replay.first_txn, started or 0)

@@ -75,8 +75,9 @@ class Subscriptions:
             self._begun |= dict.fromkeys(revision.since or (), (name, number))
         if revision.since is None:
             self._pending.setdefault(offset, (name, number))
-            if known is not None:
-                standing.since = known.since | standing.since
+        if known is not None:  # a mark that was passed already holds, whatever whoever finished the revision knew of it
+            for partition, origin in known.since.items():
+                standing.since[partition] = min(standing.since.get(partition, origin), origin)
         self.queries.put(standing)
 
     def _standing(self, revision: WebhookRevision) -> Standing:

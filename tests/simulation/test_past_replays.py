@@ -234,7 +234,7 @@ def broken(world: ReturningWorld) -> Iterator[str]:
 
 
 def _replay(world: ReturningWorld, replay: Replay, began: WebhookRevision) -> Iterator[str]:
-    name, until = replay.webhook, {origin.partition: origin.offset for origin in began.since or ()}
+    name, until = replay.webhook, {origin.partition: origin.offset for origin in world.registry().since(began)}
     wanted, found = world.to_send(name, replay.first_txn or 0, until), world.lane(name, replay.id)
     live = world.lane(name, None)
     before_us = replay.number - WINDOW_US
@@ -244,7 +244,8 @@ def _replay(world: ReturningWorld, replay: Replay, began: WebhookRevision) -> It
         kept = {sent for sent, change in expected.items() if change.appended_us >= before_us}
         yield from (f"{replay.id}: {sent} does not come again" for sent in kept - found.keys())
     for sent, placed in found.items():
-        if placed.delivery.snapshot == 0 and live[sent].delivery.webhook_id != placed.delivery.webhook_id:
+        first = live.get(sent)
+        if placed.delivery.snapshot == 0 and (first is None or first.delivery.webhook_id != placed.delivery.webhook_id):
             yield f"{replay.id}: {sent} comes under another id"
         if (placed.delivery.snapshot == 0) != (expected.get(sent, history(world)[0]).appended_us >= before_us):
             yield f"{replay.id}: {sent} is of snapshot {placed.delivery.snapshot}"

@@ -310,6 +310,18 @@ def test_where_a_revision_begins_is_told_again():
     assert (since, None) == (subscriptions.marked(first), subscriptions.marked(second))
 
 
+def test_a_mark_that_was_passed_holds_whatever_is_answered_later():
+    """Who finished the revision after a crash of the API may name a later one; what was matched in between is not matched anew."""
+    made = WebhookRevision("u", "w", 1, 1, revision().spec, [], MADE_US, MADE_US, None)
+    subscriptions = known(made)
+    assert subscriptions.marked(PassedMark(0, Origin(0, 0, 20))) is not None
+    answered = msgspec.structs.replace(made, since=[Origin(0, 0, 30)])
+    subscriptions.apply(answered.key.encode(), encode_revision(answered), 1)
+    standing = subscriptions.queries.get("w", 1)
+    assert standing is not None
+    assert {0: Origin(0, 0, 20)} == standing.since
+
+
 def test_records_of_a_backfill_are_those_of_one_webhook():
     """One that is made again under the same name has keys of its own: what comes late of the first cannot hide the second's."""
     keys = {BackfillEnd("w", uid, Origin(0, 0, 1)).key for uid in ("u", "v")} | {BackfillReady("w", uid, (1,)).key for uid in ("u", "v")}

@@ -78,3 +78,11 @@ def test_tombstones_forget():
     assert State.ACTIVE == found.webhook("a").state
     found.apply(b"a/1", None)
     assert found.webhook("a") is None
+
+
+def test_the_first_of_several_marks_holds_once_it_was_passed():
+    """An API that finishes what another one has left may not know of it, and names its own."""
+    second = edited(FIRST, revision=2, since=[Origin(0, 0, 9), Origin(0, 1, 9)])
+    found = registry(FIRST, second, WebhookSince("a", 2, Origin(0, 0, 7)), WebhookSince("a", 2, Origin(0, 0, 9)))
+    assert [Origin(0, 0, 7), Origin(0, 1, 9)] == found.since(second)
+    assert {0} == found.passed(second)
