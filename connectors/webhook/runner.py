@@ -189,7 +189,9 @@ class LaneRunner:
         return self._work.sending.attempts if self._work.is_overdue else None
 
     def show(self) -> None:
-        """Set the gauges; called once a second."""
+        """Set the gauges; called once a second. What was parked before is not known at first: nothing is shown then, rather than 0."""
+        if not self._work.intake.is_open:
+            return
         lane, parking = self._lane, self._lane.parking
         parked = {partition: parking.count_in(partition) for partition in lane.partitions}
         lag = sum(lag_of(offsets, self._end(partition), parked[partition]) for partition, offsets in lane.partitions.items())
@@ -201,7 +203,9 @@ class LaneRunner:
             self.go_on()  # what is slow may stand in the way by now
 
     def items(self) -> list[dict[str, Any]]:
-        """The items of ``GET /v1/lanes``, one a partition."""
+        """The items of ``GET /v1/lanes``, one a partition; none before the lane can begin."""
+        if not self._work.intake.is_open:
+            return []
         name, seen, health = self.taken.lane.webhook, self._work.reports.seen, self._work.sending.health
         return [
             item_of(

@@ -219,6 +219,29 @@ async def test_a_paused_lane_misses_nothing_until_it_goes_on(world):
     assert ["requeryRequired"] == matches(world)
 
 
+async def test_a_lane_whose_past_was_removed_unread_is_not_backfilling_for_ever(world):
+    """The gap is told, and then nothing of it is to come any more."""
+    runner = LaneRunner(Taken(KnownLane("one", "uid", TOPIC, 1), {0: Start(3)}), webhook(), world.shared)
+    runner.backfilled_to = (9,)
+    runner.restore(NO_TROUBLES)
+    runner.emptied(0, 9)
+    await world.settle()
+    assert "backfilling" == runner.state
+    await world.answer(200)
+    assert "running" == runner.state
+
+
+async def test_a_lane_shows_nothing_before_it_knows_what_is_parked(world):
+    """0 would be wrong, and nobody serves it yet."""
+    runner = LaneRunner(Taken(KnownLane("one", "uid", TOPIC, 1), {0: Start(0)}), webhook(), world.shared)
+    runner.show()
+    shown = [world.registry.get_sample_value("livehook_lane_parked", {"webhook": "one"}), runner.items()]
+    runner.restore(Troubles((Parked("uid", 0, 2, b"c/a", 1, 2**60),)))
+    runner.show()
+    assert [None, []] == shown
+    assert (1.0, 1) == (world.registry.get_sample_value("livehook_lane_parked", {"webhook": "one"}), runner.items()[0]["parked"])
+
+
 async def test_a_marker_that_the_receiver_refuses_is_parked_and_sent_again(world):
     """What follows does not wait for it any longer."""
     runner = world.runner(retry=Retry(("0s", "1h"), 0.0))
