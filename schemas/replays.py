@@ -30,12 +30,14 @@ class Selected(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """
     Which deliveries of the range are copied: those for which everything that is set here holds.
 
-    ids:     as they stand in keys. failed: whose newest attempt was not answered with 2xx, when the replay was asked for.
+    ids:       as they stand in keys. failed: whose newest attempt was not answered with 2xx, when the replay was asked for.
+    until_txn: where ``changes`` serve it: before this number.
     """
 
     query: str | None = None
     ids: tuple[str, ...] = ()
     failed: bool = False
+    until_txn: int | None = None
 
 
 class Replay(msgspec.Struct, frozen=True):
@@ -50,7 +52,7 @@ class Replay(msgspec.Struct, frozen=True):
                  out; of what is copied, the lane's end once all copies are in it, empty before.
     deliveries:  how many there are.
     selected:    None: a rewind.
-    first_txn:   of a rewind that is served from ``changes``, the first one that is sent again; None: it goes over the lane.
+    first_txn:   of one that is served from ``changes``, the first one that is sent again; None: it goes over the lane.
     """
 
     id: str
@@ -75,6 +77,11 @@ class Replay(msgspec.Struct, frozen=True):
         return self.selected is None and self.first_txn is None
 
     @property
+    def is_backfill(self) -> bool:
+        """Whether it is a rewind that a backfill carries out."""
+        return self.selected is None and self.first_txn is not None
+
+    @property
     def key(self) -> str:
         """``webhook/replay/id``."""
         return f"{self.webhook}/{KEY_PART}{self.id}"
@@ -84,8 +91,8 @@ KEY_PART = "replay/"
 
 
 def is_past_and_running(replay: Replay) -> bool:
-    """Whether ``changes`` serve it, and it has not come to its end."""
-    return replay.first_txn is not None and replay.state is ReplayState.RUNNING
+    """Whether a backfill carries it out, or is to."""
+    return replay.is_backfill and replay.state is ReplayState.RUNNING
 
 
 def encode_replay(replay: Replay) -> bytes:

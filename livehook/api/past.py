@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from livehook.api.ports import LogRecord, Logs, WebhooksView
+from livehook.api.problems import invalid_field
+from livehook.api.replay_input import AtOffset, AtTime, AtTxn, Moment
 from livehook.api.replay_places import CLOCKS_US_MAX
 from schemas.changes import Change
 from schemas.deliveries import Delivery
@@ -27,10 +29,11 @@ class Past:
     def __init__(self, topics: Topics, logs: Logs, view: WebhooksView) -> None:
         self._topics, self._logs, self._view = topics, logs, view
 
-    async def deliveries(self, webhook: Webhook, first_txn: int, now_us: int) -> AsyncIterator[list[Delivery]]:
+    async def deliveries(self, webhook: Webhook, first_txn: int, until_txn: int | None, now_us: int) -> AsyncIterator[list[Delivery]]:
         """
         What a replay from a ``txnId`` on would send of what has happened until now, in batches, partition by partition of ``changes``.
 
+        Args:    until_txn: only what is before this one. now_us: when it was asked for; what may be compacted depends on it.
         Raises:  KafkaUnavailable, KafkaRefused. BadRecord: another program has written to ``changes``.
         """
         plan = self._plan(webhook, first_txn, now_us)
@@ -42,7 +45,7 @@ class Past:
         for place, (first, end) in (await self._logs.ends(places)).items():
             repeats, collections = Repeats(plan.is_snapshot), plan.collections
             async for records in self._logs.read(*place, max(first, begin[place]), end):
-                yield _found(plan, collections, repeats, records)
+                yield [one for one in _found(plan, collections, repeats, records) if until_txn is None or one.change.txn_id < until_txn]
                 await asyncio.sleep(0)  # a million of them keep nobody else waiting
 
     def _plan(self, webhook: Webhook, first_txn: int, now_us: int) -> Plan | None:
@@ -52,6 +55,26 @@ class Past:
         lane = self._topics.lane(current.name).name
         standings = [standing_of(one, lane, registry.since(one)) for one in made]
         return replayed(PastReplay("", now_us, first_txn, -1, current.snapshot), made, standings)
+
+
+def until_txn_of(moment: Moment | None, first_txn: int) -> int | None:
+    """
+    Before which ``txnId`` a replay ends that begins at ``first_txn``; None: with what has happened.
+
+    Raises:  Problem: invalid: it does not say so, or lies before the begin.
+    """
+    match moment:
+        case AtOffset():
+            raise invalid_field("until.offset", "must be a time or a txnId, since from is before what the lane keeps")
+        case AtTime(us):
+            field, until_txn = "until.time", us
+        case AtTxn(txn_id):
+            field, until_txn = "until.txnId", txn_id
+        case _:
+            return None
+    if until_txn < first_txn:
+        raise invalid_field(field, "lies before from")
+    return until_txn
 
 
 def _found(plan: Plan, collections: frozenset[str] | None, repeats: Repeats, records: Sequence[LogRecord]) -> list[Delivery]:

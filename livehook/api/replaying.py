@@ -17,7 +17,7 @@ import msgspec
 from connectors.activity.model import ActivityUnavailable
 from connectors.activity.store import Activity
 from connectors.kafka.errors import KafkaRefused, KafkaUnavailable
-from livehook.api.past import Past
+from livehook.api.past import Past, until_txn_of
 from livehook.api.ports import Commits, Logs, Producer
 from livehook.api.problems import Problem
 from livehook.api.register import Register
@@ -43,13 +43,14 @@ class Found(msgspec.Struct, frozen=True):
     """
     What a replay comes to: in each partition of the lane, from where to before where, and how many deliveries.
 
-    first_txn:  the first delivery, where ``changes`` serve it; None: the lane does.
+    first_txn:  the first delivery, where ``changes`` serve it; None: the lane does. until_txn: then the one after the last, of a selection.
     """
 
     begin: tuple[int, ...]
     until: tuple[int, ...]
     deliveries: int
     first_txn: int | None = None
+    until_txn: int | None = None
 
 
 class Replaying:
@@ -102,8 +103,8 @@ class Replaying:
         """
         webhook = self._register.get(name)
         kept = await self._places.kept(self._lane(webhook))
-        if asked.selected is None and (first_txn := await self._places.past(asked.begin, kept)) is not None:
-            return await self._ask_past(webhook, first_txn, kept, dry_run=asked.dry_run)
+        if (first_txn := await self._places.past(asked.begin, kept)) is not None:
+            return await self._ask_past(webhook, asked, first_txn, kept)
         begin = await self._places.begin(asked.begin, kept)
         until = await self._places.until(asked.until, kept, begin)
         asked_us = self._now_us()
@@ -124,21 +125,28 @@ class Replaying:
             self._begin_copies(replay)
         return replay, found
 
-    async def _ask_past(self, webhook: Webhook, first_txn: int, kept: Kept, *, dry_run: bool) -> tuple[Replay | None, Found]:
+    async def _ask_past(self, webhook: Webhook, asked: Asked, first_txn: int, kept: Kept) -> tuple[Replay | None, Found]:
         """The same, where ``changes`` have to serve it."""
-        asked_us, count, lowest = self._now_us(), 0, TXN_MAX
-        async for deliveries in self._past.deliveries(webhook, first_txn, asked_us):
-            count += len(deliveries)
-            lowest = min([lowest, *(delivery.change.txn_id for delivery in deliveries)])
-        found = Found(kept.end, kept.end, count, lowest if count else first_txn)
-        if dry_run or not count:
+        asked_us, until_txn = self._now_us(), until_txn_of(asked.until, first_txn)
+        selection = None if asked.selected is None else await self._selection(webhook, asked.selected, asked_us)
+        count, lowest, end_txn = 0, TXN_MAX, first_txn
+        async for deliveries in self._past.deliveries(webhook, first_txn, until_txn, asked_us):
+            txns = [delivery.change.txn_id for delivery in deliveries if selection is None or selection.wants(delivery)]
+            count, lowest, end_txn = count + len(txns), min([lowest, *txns]), max([end_txn, *(txn + 1 for txn in txns)])
+        selected = None if asked.selected is None else msgspec.structs.replace(asked.selected, until_txn=end_txn)
+        found = Found(kept.end, kept.end, count, lowest if count else first_txn, None if selected is None else end_txn)
+        if asked.dry_run or not count:
             return None, found
 
         def make(number: int) -> Replay:
             name, uid, end = webhook.current.name, webhook.current.uid, kept.end
-            return Replay(self._new_id(), name, uid, number, end, end, end, (), count, asked_us, first_txn=first_txn)
+            made = Replay(self._new_id(), name, uid, number, end, end, end, (), count, asked_us, first_txn=first_txn)
+            return msgspec.structs.replace(made, selected=selected)
 
-        return await self._records.begin(webhook, make), found
+        replay = await self._records.begin(webhook, make)
+        if selection is not None:
+            self._begin_copies(replay)
+        return replay, found
 
     def get(self, id_: str) -> Replay | None:
         """A replay of a webhook that is there."""
@@ -202,8 +210,13 @@ class Replaying:
         try:
             webhook = self._register.get(replay.webhook)
             lane = self._lane(webhook)
-            selection = await self._selection(webhook, replay.selected or Selected(), replay.started_us)
-            await self._copying.copy(lane.name, replay, selection, is_running=is_running)
+            selected, asked_us = replay.selected or Selected(), replay.started_us
+            selection = await self._selection(webhook, selected, asked_us)
+            if replay.first_txn is None:
+                await self._copying.copy(lane.name, replay, selection, is_running=is_running)
+            else:
+                past = self._past.deliveries(webhook, replay.first_txn, selected.until_txn, asked_us)
+                await self._copying.copy_past(lane, replay, past, selection, is_running=is_running)
             if is_running():
                 await self._records.copied(replay, (await self._places.kept(lane)).end)
         except LaneStalled as stalled:
@@ -249,7 +262,7 @@ class Replaying:
         self._metrics.delivered(replay, progress.delivered)
         if progress.is_over:
             await self._records.end(replay, ReplayState.DONE)
-        elif replay.first_txn is not None and not replay.committed and (end := self._records.written(replay)) is not None:
+        elif replay.is_backfill and not replay.committed and (end := self._records.written(replay)) is not None:
             await self._records.copied(replay, end)
 
     def _next(self, uncopied: Sequence[Replay]) -> list[Replay]:

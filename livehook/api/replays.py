@@ -47,7 +47,7 @@ class Replays:
             "id": None if replay is None else replay.id,
             "deliveries": found.deliveries,
             "from": places_json(found.begin) if found.first_txn is None else {"txnId": found.first_txn},
-            "until": places_json(found.until),
+            "until": places_json(found.until) if found.until_txn is None else {"txnId": found.until_txn},
         }
         return bodies.json_response(answer, 200 if asked.dry_run else 202)
 

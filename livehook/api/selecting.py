@@ -7,7 +7,7 @@ Copies bear the id of the replay; whoever goes on with a job that a crash cut of
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from itertools import pairwise
 
 import msgspec
@@ -18,10 +18,11 @@ from livehook.api.replay_places import Place, Places
 from livehook.checks import query_field_error
 from schemas.deliveries import Delivery
 from schemas.errors import Invalid
+from schemas.keys import partition_of
 from schemas.markers import is_marker
 from schemas.records import encode_delivery
 from schemas.replays import Replay, Selected
-from schemas.topics import Record
+from schemas.topics import Record, TopicSpec
 from streams.query import QueryError, compile_query
 from streams.query.compile import Predicate
 
@@ -104,6 +105,24 @@ class Copying:
                     if selection.wants(delivery) and (not copied or delivery.webhook_id not in copied)
                 ]
                 if copies and not await self._append(place, copies, is_running):
+                    return
+
+    async def copy_past(
+        self, lane: TopicSpec, replay: Replay, past: AsyncIterator[list[Delivery]], selection: Selection, *, is_running: Callable[[], bool]
+    ) -> None:
+        """The same of deliveries that the lane does not keep any more; raises as :meth:`copy`."""
+        places = [(lane.name, partition) for partition in range(lane.partitions)]
+        copied = set().union(*[await self._copied(place, replay) for place in places])
+        async for batch in past:
+            copies: dict[Place, list[Record]] = {}
+            for delivery in batch:
+                if selection.wants(delivery) and delivery.webhook_id not in copied:
+                    key = delivery.change.key.encode()
+                    place = places[partition_of(key, lane.partitions)]
+                    copy = encode_delivery(msgspec.structs.replace(delivery, replay=replay.id))
+                    copies.setdefault(place, []).append(Record(lane.name, key, copy, partition=place[1]))
+            for place, records in copies.items():
+                if not await self._append(place, records, is_running):
                     return
 
     async def _append(self, place: Place, copies: list[Record], is_running: Callable[[], bool]) -> bool:

@@ -147,5 +147,5 @@ def _place(place: Mapping[str, Any]) -> str:
     if "offset" in place:
         return f"offset {place['offset']}"
     if "txnId" in place:
-        return f"txnId {place['txnId']}, which the lane does not keep any more,"
+        return f"txnId {place['txnId']}"
     return "offsets " + ", ".join(f"{partition}:{offset}" for partition, offset in place["offsets"].items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from schemas.backfills import BackfillReady, encode_backfill
 from schemas.changes import Change
 from schemas.deliveries import Delivery, Match
 from schemas.positions import Origin
-from schemas.records import encode_change, encode_delivery
+from schemas.records import decode_delivery, encode_change, encode_delivery
 from schemas.replays import Replay, ReplayState
 from schemas.times import rfc3339
 from schemas.topics import Record, Topics
@@ -76,6 +77,18 @@ class Home:
 
     def on_record(self) -> list[Replay]:
         return self.kafka.registry.replays(self.current)
+
+    async def settled(self) -> None:
+        """Until nothing is copied any more."""
+        while tasks := [*self.services.replaying._copies.values()]:
+            await asyncio.wait(tasks)
+
+    def copies(self) -> list[int]:
+        """The numbers of the deliveries that were copied, in order; each with its id as at first."""
+        found = [decode_delivery(record.value or b"") for record in self.kafka.records(LANE)]
+        first = {one.change.txn_id: one.webhook_id for one in found if one.replay is None}
+        assert all(first[one.change.txn_id] == one.webhook_id for one in found)
+        return [(one.change.txn_id - BEGUN_US) // MINUTE_US for one in found if one.replay is not None]
 
     def written(self) -> None:
         """What the streams put on record once all of the backfill is in the lane."""
@@ -256,3 +269,64 @@ async def test_what_a_crash_cut_off_is_begun_by_the_next_api(home):
     assert home.current.replay is None
     await home.backfills.look()
     assert home.current.replay is not None
+
+
+@pytest.mark.parametrize(
+    ("asked", "numbers"),
+    [
+        ({"query": "n >= 8"}, [8, 9]),
+        ({"ids": ["d0"]}, [3, 6, 9]),
+        ({"until": {"txnId": BEGUN_US + 3 * MINUTE_US}}, [1, 2]),
+        ({"until": {"time": rfc3339(BEGUN_US + 5 * MINUTE_US)}, "query": "n > 2"}, [3, 4]),
+    ],
+)
+async def test_a_selection_goes_back_as_far(home, asked, numbers):
+    """Copied from ``changes``, with the ids of the first time, as many as were counted; no backfill is begun."""
+    await home.make()
+    home.happen()
+    home.kafka.committed[PLACE] = 99, encode("whk_1", Start(99))
+    counted = await home.ask({"beginning": True}, dryRun=True, **asked)
+    answer = await home.ask({"beginning": True}, **asked)
+    await home.settled()
+    assert {**counted, "id": answer["id"]} == answer
+    assert len(numbers) == counted["deliveries"]
+    assert (BEGUN_US + numbers[0] * MINUTE_US, BEGUN_US + numbers[-1] * MINUTE_US) == (
+        counted["from"]["txnId"], counted["until"]["txnId"] - 1
+    )  # fmt: skip
+    assert numbers == home.copies()
+    await home.backfills.look()
+    assert home.current.replay is None
+
+
+@pytest.mark.parametrize("written", range(4))
+async def test_a_selection_that_was_cut_off_goes_on(home, monkeypatch, written):
+    """Whatever of it had been written: each delivery has one copy, in order."""
+    monkeypatch.setattr("livehook.api.selecting.AHEAD_MAX", 1)
+    await home.make()
+    home.happen()
+    home.kafka.committed[PLACE] = 99, encode("whk_1", Start(99))
+    home.kafka.fail_after = 1 + written  # the record of the replay, and so many copies
+    await home.ask({"beginning": True}, ids=["d0"])
+    await home.settled()
+    home.kafka.fail_after = None
+    await home.services.replaying.look()
+    await home.settled()
+    assert [3, 6, 9] == home.copies()
+
+
+@pytest.mark.parametrize(
+    ("until", "field", "part"),
+    [
+        ({"offset": 7}, "until.offset", "must be a time or a txnId"),
+        ({"txnId": BEGUN_US - 1}, "until.txnId", "lies before from"),
+        ({"time": rfc3339(BEGUN_US - 1)}, "until.time", "lies before from"),
+    ],
+)
+async def test_an_until_that_cannot_be_found_in_changes_is_refused(home, until, field, part):
+    """An offset is a place of the lane alone."""
+    await home.make()
+    home.happen()
+    body = {"from": {"time": rfc3339(BEGUN_US)}, "until": until}
+    problem = (await home.client.post("/v1/webhooks/adults/replay", json=body)).json()
+    assert (422, field) == (problem["status"], problem["errors"][0]["field"])
+    assert part in problem["errors"][0]["message"]
