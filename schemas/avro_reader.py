@@ -7,7 +7,7 @@ Source: Avro 1.12 specification, "Binary Encoding".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -20,16 +20,18 @@ VARINT_BITS_MAX = 64
 HIGH_KEPT = 1_024
 
 
-def compile_reader(schema: Any, *, as_row: bool = False) -> Read:
+def compile_reader(schema: Any, *, as_row: bool = False, without: Collection[str] = ()) -> Read:
     """
     What reads values of a schema, parsed by fastavro; a record becomes a dict.
 
     Args:    as_row: the schema is that of a record, whose fields are wanted as a tuple in their order.
+             without: fields, at any depth, that are passed over: they are None, whatever they hold.
 
     Raises:  ValueError: the schema has something that none of ours has: a type by its name, a union other than of null and one more.
              What is returned raises ValueError or IndexError for what is no value of the schema.
     """
     source = Source("def read(data, at):")
+    schema = _without(schema, without)
     found = _row(source, schema["fields"]) if as_row else _value(source, schema)
     source.line(f"return {found}, at")
     return source.function("read", _KNOWN)
@@ -55,7 +57,39 @@ def _value(source: Source, schema: Any) -> str:
             return _blocks(source, "{}", lambda found: source.line(f"{found}[{_text(source, 'string')}] = {_value(source, items)}"))
         case {"type": "string" | "bytes" | "int" | "long" | "boolean" as name}:
             return _value(source, name)
+        case {"passed over": other}:
+            _pass_over(source, other)
+            return "None"
     raise ValueError(f"no reader for {str(schema)[:100]}")
+
+
+def _without(schema: Any, names: Collection[str]) -> Any:
+    """The schema with these fields marked as passed over."""
+    match schema:
+        case ["null", other]:
+            return ["null", _without(other, names)]
+        case {"type": "record", "fields": fields}:
+            marked = [
+                field | {"type": {"passed over": field["type"]} if field["name"] in names else _without(field["type"], names)}
+                for field in fields
+            ]
+            return schema | {"fields": marked}
+    return schema
+
+
+def _pass_over(source: Source, schema: Any) -> None:
+    match schema:
+        case "string" | "bytes":
+            _length(source)
+        case {"type": "map", "values": items}:
+
+            def pass_item(_: str) -> None:
+                _pass_over(source, "string")
+                _pass_over(source, items)
+
+            _blocks(source, "None", pass_item)
+        case _:
+            _value(source, schema)
 
 
 def _row(source: Source, fields: Any) -> str:
@@ -79,6 +113,14 @@ def _number(source: Source) -> str:
     found = _varint(source)
     source.line(f"{found} = ({found} >> 1) ^ -({found} & 1)")
     return found
+
+
+def _length(source: Source) -> None:
+    """Moves ``at`` on behind a string or bytes."""
+    size = _varint(source)
+    with source.block(f"if {size} & 1:"):
+        source.line("refuse('a negative length')")
+    source.line(f"at += {size} >> 1")
 
 
 def _text(source: Source, type_: str) -> str:

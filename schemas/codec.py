@@ -106,6 +106,13 @@ def decode(schema: Schema, data: bytes, schema_by_id: SchemaById | None = None) 
     raise BadRecord(Reason.UNDECODABLE, f"it begins with {data[:2].hex() or 'nothing'}, which is no encoding of {schema.name}")
 
 
+def decode_with(read: Read, schema: Schema, data: bytes) -> dict[str, Any]:
+    """As :func:`decode`, by a reader of the newest version that passes over what is not wanted, where that version wrote the record."""
+    if data.startswith(schema.prefix):
+        return _read_newest(read, data, len(schema.prefix))  # type: ignore[no-any-return]
+    return decode(schema, data)
+
+
 def decode_row(schema: Schema, data: bytes) -> tuple[Any, ...]:
     """As :func:`decode`, the fields as a tuple in the order of the newest schema; quicker, for what is read all the time."""
     if data.startswith(schema.prefix):

@@ -13,9 +13,10 @@ import msgspec
 
 from schemas import backfills, strict_json
 from schemas.attempts import Attempt, AttemptError, ErrorCode, Exchanged, Outcome
+from schemas.avro_reader import compile_reader
 from schemas.backfills import BackfillEnd, BackfillProgress, BackfillReady, decode_backfill
 from schemas.changes import Change, PassedMark
-from schemas.codec import SINGLE_OBJECT, WIRE_FORMAT, Schema, SchemaById, decode, decode_row, encode
+from schemas.codec import SINGLE_OBJECT, WIRE_FORMAT, Schema, SchemaById, decode, decode_row, decode_with, encode
 from schemas.deliveries import Delivery, Match
 from schemas.errors import BadRecord, Reason
 from schemas.gaps import GAP, Gap, decode_gap
@@ -46,6 +47,8 @@ ALL = (
     MUTATION, MARK, END_MARK, PASSED_MARK, PASSED_END_MARK, CHANGE, DELIVERY, ATTEMPT, REVISION, SINCE, STATUS, INSTALLATION, RESEND,
     REPLAY, PARKED, DOWN, NOTICE, backfills.PROGRESS, backfills.END, backfills.READY, GAP,
 )  # fmt: skip
+
+_ATTEMPT_WITHOUT_HEADERS = compile_reader(ATTEMPT.newest, without=("headers",))
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -206,6 +209,11 @@ def _trigger(text: str) -> int:
 def encode_attempt(attempt: Attempt) -> bytes:
     """One record of ``attempts``."""
     return encode(ATTEMPT, attempt)
+
+
+def decode_attempt_fields(value: bytes) -> dict[str, Any]:
+    """The fields of one record of ``attempts`` as they are written, but for the headers: those take as long as all else."""
+    return decode_with(_ATTEMPT_WITHOUT_HEADERS, ATTEMPT, value)
 
 
 def decode_attempt(value: bytes) -> Attempt:

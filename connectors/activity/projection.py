@@ -6,19 +6,20 @@ Records of other kinds and damaged ones are told by a BadRecord; the projector c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from connectors.activity.model import AttemptRow, Item, Letter
 from connectors.activity.ranks import rank_of
-from schemas.attempts import Attempt
+from schemas.attempts import Attempt, Outcome
 from schemas.dead_letters import CONTROL_KEY, decode_control
 from schemas.errors import BadRecord, Reason
 from schemas.positions import Position
-from schemas.records import decode_attempt
+from schemas.records import decode_attempt_fields
 from schemas.resends import RESEND, decode_resend
 from schemas.topics import Topics
 
 BODY_BYTES_SEARCHED = 200
+OUTCOMES = frozenset(outcome.value for outcome in Outcome)
 
 
 def project_attempts(value: bytes) -> Item:
@@ -29,21 +30,25 @@ def project_attempts(value: bytes) -> Item:
     """
     if RESEND.wrote(value):
         return decode_resend(value)
-    attempt = decode_attempt(value)
-    rank = rank_of(attempt.id)
+    record = decode_attempt_fields(value)
+    id_, outcome, request, response = record["id"], record["outcome"], record["request"], record["response"]
+    rank = rank_of(id_)
     if rank is None:
-        raise BadRecord(Reason.INVALID, f"{attempt.id!r:.60} is no attempt's id")
+        raise BadRecord(Reason.INVALID, f"{id_!r:.60} is no attempt's id")
+    if outcome not in OUTCOMES:
+        raise BadRecord(Reason.INVALID, f"{outcome!r:.60} is no outcome")
+    bodies = [side["body"] for side in (request, response) if side is not None]
     return AttemptRow(
         rank,
-        attempt.id,
-        attempt.webhook,
-        attempt.document,
-        attempt.outcome.value,
-        None if attempt.response is None else attempt.response.status,
-        attempt.replay,
-        attempt.delivery_id,
-        attempt.started_us + attempt.duration_us,
-        searched(attempt),
+        id_,
+        record["webhook"],
+        record["document"],
+        outcome,
+        None if response is None else response["status"],
+        record["replay"],
+        record["deliveryId"],
+        record["startedUs"] + record["durationUs"],
+        _text(record["document"], request["url"], record["errorDetail"] or "", bodies),
         value,
     )
 
@@ -67,6 +72,10 @@ def project_letters(
 
 def searched(attempt: Attempt) -> str:
     """What ``q`` looks into, in lower case."""
-    parts = [attempt.document, attempt.request.url, attempt.error.detail if attempt.error else ""]
-    parts += [side.body[:BODY_BYTES_SEARCHED].decode(errors="replace") for side in (attempt.request, attempt.response) if side is not None]
+    bodies = [side.body for side in (attempt.request, attempt.response) if side is not None]
+    return _text(attempt.document, attempt.request.url, attempt.error.detail if attempt.error else "", bodies)
+
+
+def _text(document: str, url: str, detail: str, bodies: Sequence[bytes]) -> str:
+    parts = [document, url, detail, *(body[:BODY_BYTES_SEARCHED].decode(errors="replace") for body in bodies)]
     return "\n".join(parts).lower().replace("\0", " ")  # PostgreSQL's texts hold no NUL

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from schemas.avro_reader import compile_reader
 from schemas.codec import Schema, decode, decode_row
 from schemas.errors import BadRecord
-from schemas.records import ALL
+from schemas.records import ALL, ATTEMPT
 from tests.property.avro_strategies import values_of
 
 
@@ -72,3 +72,14 @@ def test_a_schema_that_cannot_be_read_is_refused_at_the_start(schema: Any) -> No
     """What none of our schemas has is not read wrongly."""
     with pytest.raises(ValueError, match="no reader for"):
         compile_reader(schema)
+
+
+@given(data=st.data())
+def test_what_is_passed_over_is_none_and_all_else_is_as_it_was(data: st.DataObject) -> None:
+    """At any depth."""
+    value, found = written(ATTEMPT, data)
+    read, end = compile_reader(ATTEMPT.newest, without=("headers",))(found, 0)
+    for side in ("request", "response"):
+        if value[side] is not None:
+            value[side]["headers"] = None
+    assert (value, len(found)) == (read, end)
