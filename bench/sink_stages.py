@@ -25,9 +25,10 @@ from bench.sink_parts import ANSWER, PARTITIONS, Lanes, receiver
 from connectors.webhook.attempts import attempt_of, attempt_record
 from connectors.webhook.calls import Request, Response
 from connectors.webhook.health import Health, Policy
+from connectors.webhook.held import Held
 from connectors.webhook.http import Sender
 from connectors.webhook.http1_wire import AnswerReader, encoded
-from connectors.webhook.lanes import Held, Lane
+from connectors.webhook.lanes import Lane
 from connectors.webhook.lease import Lease, uptime_s
 from connectors.webhook.metrics import SinkMetrics
 from connectors.webhook.offsets import Start

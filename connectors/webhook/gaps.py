@@ -12,7 +12,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 import msgspec
 
-from connectors.webhook.lanes import Held, Lane
+from connectors.webhook.held import Held
+from connectors.webhook.lanes import Lane
 from schemas.gaps import Gap, Missing, gap_marker
 from schemas.records import encode_delivery
 

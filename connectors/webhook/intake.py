@@ -14,7 +14,8 @@ from collections.abc import Callable
 from prometheus_client import Counter
 
 from connectors.webhook.gaps import Gaps
-from connectors.webhook.lanes import Held, Lane
+from connectors.webhook.held import Held
+from connectors.webhook.lanes import Lane
 from connectors.webhook.offsets import Entry, Seen
 from connectors.webhook.ownership import KnownLane, LaneRecord, Place
 from connectors.webhook.rates import Share

@@ -3,22 +3,19 @@ The deliveries of one webhook on their way: in the order of the log for each doc
 
 In: what was read, in order. Out: what may be sent now. A *window* of the log is held in memory, bounded in offsets and bytes; within it
 each document has a queue of its own, of which only the head is ever sent, and a head that waits for its retry holds up nobody else. A
-document that would wait long is *parked*: it leaves the window (parking.py).
+document that would wait long is *parked*: it leaves the window (parking.py). The deliveries themselves are in held.py.
 Pure: time is passed in, as seconds since 1970. Each call is O(1) amortised, or O(log waiting) for a retry. Called by work.py.
 """
 
 from __future__ import annotations
 
-import heapq
 import itertools
-from collections import deque
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
-import msgspec
-
+from connectors.webhook.held import Held, Line
 from connectors.webhook.offsets import Entry, Offsets, Seen, Start, span_max
-from connectors.webhook.parking import STALE_MAX, Document, Note, Parking, Place, Stage, place_of, still_waiting, where
-from schemas.deliveries import Delivery, Match
+from connectors.webhook.parking import Document, Note, Parking, Place, Stage, where
+from schemas.deliveries import Match
 from schemas.markers import is_marker, places_of
 from schemas.parked import Parked
 
@@ -29,52 +26,6 @@ ROOMY = 0.95
 QUICK_S_MAX = 10.0
 SLOW_S = 5.0
 AHEAD = 16  # deliveries of one parked document that are read back at a time
-
-
-class Held(Entry):
-    """
-    A delivery between being read and being finished.
-
-    key, value:  the record as it stands in the lane.
-    size:        bytes in memory, about: the record, and its documents once more in the decoded delivery.
-    attempt:     how many attempts were started that count.
-    due:         not to be sent before; 0: at once.
-    replay:      the rewind that sends it again; the delivery then says so.
-    started:     when the last attempt was.
-    waits:       it is the head of its queue and waits for its time.
-    next:        the one behind it in its document's queue.
-    document:    where it is parked; the lane has its body all the same while it is sent.
-    """
-
-    __slots__ = ("attempt", "delivery", "document", "due", "key", "next", "partition", "size", "started", "value", "waits")
-
-    def __init__(
-        self,
-        partition: int,
-        offset: int,
-        key: bytes | None,
-        value: bytes,
-        delivery: Delivery,
-        due: float = 0.0,
-        replay: str | None = None,
-    ) -> None:
-        super().__init__(offset, delivery.order)
-        self.partition = partition
-        self.key = key
-        self.value = value
-        self.size = 2 * len(value) + 600
-        self.delivery = delivery if replay is None else msgspec.structs.replace(delivery, replay=replay)
-        self.due = due
-        self.attempt = 0
-        self.started = 0.0
-        self.waits = False
-        self.next: Held | None = None
-        self.document: Document | None = None
-
-    @property
-    def place(self) -> Place:
-        """Its place in the lane."""
-        return place_of(self.partition, self.offset)
 
 
 class Lane:
@@ -111,12 +62,11 @@ class Lane:
         self._starts = starts
         self._span_max = span_max(origin_partitions)
         self._bytes_max = bytes_max
-        self._ready: deque[Held] = deque()
+        self._line = Line()
+        self._ready, self._queue = self._line.ready, self._line.put
         self._opening: Held | None = None  # goes before everything else
         self._closing: list[Held] = []  # go when all that stands before them is done
         self._tails: dict[bytes | None, Held] = {}  # the last one in each document's queue
-        self._waiting: list[tuple[float, int, Held]] = []
-        self._count = itertools.count()
 
     # Records in.
 
@@ -181,7 +131,7 @@ class Lane:
 
     def ready(self, now: float, at_most: int | None = None) -> list[Held]:
         """What may be sent now; each is under way until finished, retried or given back."""
-        self._wake(now)
+        self._line.wake(now)
         if self._closing:
             self._close()
         room = self.concurrency - len(self.under_way)
@@ -251,12 +201,9 @@ class Lane:
 
     def forgive(self, attempts: Mapping[Place, int]) -> None:
         """So many attempts of these do not count: the endpoint failed, not they. Who waits because of them is ready at once."""
-        for held in (*self._ready, *self.under_way):
-            held.attempt = max(held.attempt - attempts.get(held.place, 0), 0)
-        for due, _, held in self._waiting:
-            if _waits_until(due, held) and held.place in attempts:
-                held.attempt = max(held.attempt - attempts[held.place], 0)
-                self._awake(held)
+        for held in self.under_way:
+            held.forgive(attempts)
+        self._line.forgive(attempts)
         self.parking.forgive(attempts)
 
     # Parked documents.
@@ -366,8 +313,7 @@ class Lane:
     @property
     def dues(self) -> list[float]:
         """When :meth:`ready` and :meth:`wanted` will find more than now, if nothing else happens: each, for one may be held up."""
-        retry, parked = self._waiting[0][0] if self._waiting else None, self.parking.next_due
-        return [due for due in (retry, parked) if due is not None]
+        return [due for due in (self._line.due, self.parking.next_due) if due is not None]
 
     @property
     def has_ready(self) -> bool:
@@ -389,27 +335,3 @@ class Lane:
     def _count_out(self, held: Held) -> None:
         self.held -= 1
         self.bytes -= held.size
-
-    def _queue(self, held: Held) -> None:
-        if held.due:
-            held.waits = True
-            heapq.heappush(self._waiting, (held.due, next(self._count), held))
-            if len(self._waiting) > 2 * self.held + STALE_MAX:
-                self._waiting = still_waiting(self._waiting, _waits_until)
-        else:
-            self._ready.append(held)
-
-    def _wake(self, now: float) -> None:
-        while self._waiting and self._waiting[0][0] <= now:
-            due, _, held = heapq.heappop(self._waiting)
-            if _waits_until(due, held):  # else it was parked or forgiven meanwhile
-                self._awake(held)
-
-    def _awake(self, held: Held) -> None:
-        held.waits, held.due = False, 0.0
-        self._ready.append(held)
-
-
-def _waits_until(due: float, held: Held) -> bool:
-    """Whether an entry made for that time still holds."""
-    return held.waits and held.due == due

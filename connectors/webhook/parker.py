@@ -12,7 +12,8 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from connectors.kafka.errors import KafkaRefused, KafkaUnavailable
-from connectors.webhook.lanes import AHEAD, Held, Lane
+from connectors.webhook.held import Held
+from connectors.webhook.lanes import AHEAD, Lane
 from connectors.webhook.ownership import KnownLane, LaneRecord
 from connectors.webhook.parked import Bodies, partition_of_webhook
 from connectors.webhook.parking import Document, Note, where

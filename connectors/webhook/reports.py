@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from connectors.webhook.attempts import DETAIL_CHARS_MAX, attempt_of, attempt_record, dead_letter
 from connectors.webhook.calls import Failure, Request, Response
-from connectors.webhook.lanes import Held
+from connectors.webhook.held import Held
 from connectors.webhook.ownership import KnownLane
 from connectors.webhook.retry import OUTCOMES, DeadLetter, Decision, Delivered, error_of
 from connectors.webhook.shared import Shared

@@ -15,7 +15,8 @@ from typing import Any
 
 from connectors.webhook.calls import Failure, Request, Response
 from connectors.webhook.health import Health, Policy, Turn, Verdict
-from connectors.webhook.lanes import Held, Lane
+from connectors.webhook.held import Held
+from connectors.webhook.lanes import Lane
 from connectors.webhook.parker import Parker
 from connectors.webhook.render import Endpoint, prepare
 from connectors.webhook.reports import Reports

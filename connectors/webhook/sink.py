@@ -23,6 +23,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from connectors.kafka.admin import Offsets, offsets
 from connectors.kafka.compacted import CompactedReader
 from connectors.kafka.errors import KafkaRefused, KafkaUnavailable
+from connectors.webhook.background import Background
 from connectors.webhook.config import SinkConfig
 from connectors.webhook.http import Sender
 from connectors.webhook.lease import Lease, uptime_s
@@ -42,7 +43,6 @@ logger = logging.getLogger(__name__)
 
 READ_S_MAX = 60.0
 ENDS_EVERY_S = 5.0
-BACKGROUND_S_MAX = 5.0
 
 
 class Sink:
@@ -72,7 +72,7 @@ class Sink:
         self._known: dict[str, KnownLane] = {}
         self._runners: dict[str, LaneRunner] = {}
         self._by_topic: dict[str, LaneRunner] = {}
-        self._background: set[asyncio.Task[None]] = set()
+        self._background = Background(self.failed)
         self._stopping = asyncio.Event()
         self._failure: BaseException | None = None
         self._problem = "it has not joined the group yet"
@@ -119,7 +119,10 @@ class Sink:
         )
         self._slots = self._make_slots()
         self._shared = self._make_shared(self._slots)
-        regularly = [self._regularly(self._config.commit_s, self._commit), self._regularly(ENDS_EVERY_S, self._ask_ends)]
+        regularly = [
+            self._background.regularly(self._config.commit_s, self._commit),
+            self._background.regularly(ENDS_EVERY_S, self._ask_ends),
+        ]
         try:
             reader.start()
             if await self._unless_stopped(self._read(lambda: reader.wait_ready_async(READ_S_MAX))):
@@ -131,7 +134,8 @@ class Sink:
             await self._slots.stop(drain=self._failure is None)
             await loop.run_in_executor(None, reader.stop)
             self._close([*self._runners])
-            await self._end_background()
+            await self._background.end()
+            await self._records.close()
         if self._failure is not None:
             raise self._failure
 
@@ -142,13 +146,6 @@ class Sink:
                 return await wait()
             except KafkaUnavailable as error:
                 logger.warning("waiting for Kafka: %s", error)
-
-    async def _end_background(self) -> None:
-        if self._background:
-            _, late = await asyncio.wait(self._background, timeout=BACKGROUND_S_MAX)
-            for task in late:
-                task.cancel()
-        await self._records.close()
 
     async def _unless_stopped(self, wait: Coroutine[Any, Any, None]) -> bool:
         """Whether the wait has ended before :meth:`stop` was called."""
@@ -226,7 +223,7 @@ class Sink:
                 self._slots.resume(taken.lane.places)  # a pause that was asked for in an earlier life of the lane may come only now
                 fresh.append(runner)
         if fresh:
-            self._in_background(self._restore(fresh))
+            self._background.run(self._restore(fresh))
 
     async def _restore(self, runners: Sequence[LaneRunner]) -> None:
         """Tell lanes what was parked before they were ours; those that are not ours any more need not know."""
@@ -327,33 +324,13 @@ class Sink:
         self._reach({place: at.end for place, at in found.items()})
         self._emptied(found)
 
-    def _regularly(self, every_s: float, act: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
-        async def forever() -> None:
-            while True:
-                await asyncio.sleep(every_s)
-                await act()
-
-        task = asyncio.create_task(forever())
-        task.add_done_callback(self._ended)
-        return task
-
     def _close(self, webhooks: Sequence[str], *, deleted: bool = False) -> None:
         for name in webhooks:
             runner = self._runners.pop(name, None)
             if runner is not None:
                 del self._by_topic[runner.taken.lane.topic]
                 runner.halt()
-                self._in_background(_closed(runner, deleted=deleted))
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._background.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.failed(error)
+                self._background.run(_closed(runner, deleted=deleted))
 
     def _make_slots(self) -> Slots:
         config = self._config

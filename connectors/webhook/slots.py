@@ -21,12 +21,11 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from connectors.kafka.config import KafkaConfig
-from connectors.kafka.errors import mapped, passes
 from connectors.kafka.logs import librdkafka_logger
 from connectors.webhook.commits import ABSENT, Commits, commit_now
-from connectors.webhook.offsets import Start
-from connectors.webhook.ownership import Commit, Events, KnownLane, LaneRecord, Place, Taken, slot_of, start_of
-from schemas.errors import Fatal
+from connectors.webhook.consumer import check, end_of, learn_leaders, starts_of
+from connectors.webhook.consumer import settings as consumer_settings
+from connectors.webhook.ownership import Commit, Events, KnownLane, LaneRecord, Place, Taken, slot_of
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +34,6 @@ HANDED_RECORDS_MAX = 2_048
 HANDED_BYTES_MAX = 32 * 1024 * 1024
 POLL_S = 0.01
 ENDS_EVERY_S = 1.0
-LEADERS_TIMEOUT_S = 2.0
-COMMITTED_TIMEOUT_S = 10.0
-COMMITTED_TRIES = 6
 DRAIN_SLACK_S = 5.0
 STOP_SLACK_S = 10.0
 
@@ -71,11 +67,11 @@ class Slots:
         self._drain_s = drain_s
         self._loop = asyncio.get_running_loop()
         self._commits = Commits(slots_topic, lambda commits, sent: self._tell(events.committed, commits, sent))
-        settings = config.librdkafka() | _consumer_settings(group, client_id, session_timeout_s)
+        settings = config.librdkafka() | consumer_settings(group, client_id, session_timeout_s)
         if instance_id is not None:
             settings["group.instance.id"] = instance_id
         self._consumer = make_consumer(
-            settings | {"on_commit": self._commits.answered, "error_cb": self._on_error}, logger=librdkafka_logger("lanes")
+            settings | {"on_commit": self._commits.answered, "error_cb": check}, logger=librdkafka_logger("lanes")
         )
         self._thread = threading.Thread(target=self._run, name="slots", daemon=True)
         self._stopping = threading.Event()
@@ -166,11 +162,12 @@ class Slots:
             self._has_new_slots = False
             self._take_new()
         if self._leaderless:
-            self._learn_leaders()
+            topics, self._leaderless = self._leaderless, []
+            learn_leaders(self._consumer, topics)
         self._commits.send(self._consumer, self._mine)
         if time.monotonic() >= self._ends_due:
             self._ends_due = time.monotonic() + ENDS_EVERY_S
-            self._tell(self._events.ends, {place: end for place in self._ours if (end := self._end(place)) >= 0})
+            self._tell(self._events.ends, {place: end for place in self._ours if (end := end_of(self._consumer, place)) >= 0})
 
     def _fetch(self) -> list[LaneRecord]:
         """
@@ -240,7 +237,7 @@ class Slots:
         if not new:
             return
         places = [place for lane in new for place in lane.places]
-        starts = self._starts(places, {place: lane for lane in new for place in lane.places})
+        starts = starts_of(self._consumer, {place: lane for lane in new for place in lane.places})
         taken = [Taken(lane, {partition: starts[topic, partition] for topic, partition in lane.places}) for lane in new]
         self._lanes |= {lane.webhook: lane for lane in new}
         self._ours.update(places)
@@ -249,31 +246,6 @@ class Slots:
         self._consumer.resume([TopicPartition(*place) for place in places])  # one may have been paused when it was ours before
         self._leaderless += [lane.topic for lane in new]
         self._absent -= {lane.topic for lane in new}
-
-    def _learn_leaders(self) -> None:
-        """
-        librdkafka looks for the leader of a new topic only once a second; when it is asked for the topic, it knows at once.
-
-        Not to be called in a callback: Python's binding loses its state there in list_topics, and the next callback ends the process.
-        """
-        topics, self._leaderless = self._leaderless, []
-        try:
-            self._consumer.list_topics(topics[0] if len(topics) == 1 else None, timeout=LEADERS_TIMEOUT_S)
-        except KafkaException as error:
-            logger.info("the leaders of %d lanes are not known yet: %s", len(topics), error)
-
-    def _starts(self, places: list[Place], lanes: Mapping[Place, KnownLane]) -> dict[Place, Start]:
-        tries = 0
-        while True:
-            tries += 1
-            try:
-                committed = self._consumer.committed([TopicPartition(*place) for place in places], timeout=COMMITTED_TIMEOUT_S)
-                return {(at.topic, at.partition): start_of(lanes[at.topic, at.partition], at) for at in committed}
-            except KafkaException as error:
-                reason = error.args[0]
-                if not passes(reason) or tries == COMMITTED_TRIES:
-                    raise mapped(reason, "read the committed offsets of the lanes") from error
-                logger.info("the committed offsets are not there yet: %s", reason.str())
 
     def _give_up(self, names: list[str]) -> None:
         """In order: drained, committed, unassigned."""
@@ -301,10 +273,6 @@ class Slots:
 
     # The rest.
 
-    def _end(self, place: Place) -> int:
-        _, end = self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True) or (-1, -1)
-        return end
-
     def _complain(self, message: Message, error: KafkaError) -> None:
         topic = message.topic() or ""
         if error.code() in ABSENT:
@@ -312,36 +280,9 @@ class Slots:
                 logger.info("%s is not there yet, or not any more", topic)
                 self._absent.add(topic)
             return
-        self._on_error(error)
+        check(error)
         logger.warning("reading %s: %s", topic or "lanes", error.str())
-
-    def _on_error(self, error: KafkaError) -> None:
-        if error.code() == KafkaError._FATAL and "group.instance.id" in error.str():  # librdkafka tells the cause in words only
-            raise Fatal("another process has joined the group under this sink's name: two must not use the same --dir, or copies of it")
-        if error.fatal() or error.code() == KafkaError._FATAL:  # a message with an error has the code, but not the mark
-            raise Fatal(f"the consumer of the lanes cannot go on: {error.str()}")
-        logger.debug("Kafka: %s", error.str())  # librdkafka tries again, and its own lines say so now and then
 
     def _tell(self, event: Callable[..., None], *what: Any) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(event, *what)
-
-
-def _consumer_settings(group: str, client_id: str, session_timeout_s: float) -> dict[str, Any]:
-    return {
-        "group.id": group,
-        "client.id": client_id,
-        "partition.assignment.strategy": "cooperative-sticky",
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
-        "auto.offset.reset": "earliest",
-        "session.timeout.ms": int(session_timeout_s * 1000),
-        "heartbeat.interval.ms": int(session_timeout_s * 100),
-        # A lane that is resumed is part of the next fetch; an idle fetch must not hold that up.
-        "fetch.wait.max.ms": 100,
-        "fetch.queue.backoff.ms": 10,
-        "queued.max.messages.kbytes": 32 * 1024,
-        # A commit that a broker took with it is given up, and tried again, well before the default of a minute.
-        "socket.timeout.ms": 10_000,
-        "topic.metadata.refresh.interval.ms": 30_000,
-    }

@@ -13,8 +13,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from connectors.webhook.health import Health, Policy
+from connectors.webhook.held import Held
 from connectors.webhook.intake import Intake
-from connectors.webhook.lanes import Held, Lane
+from connectors.webhook.lanes import Lane
 from connectors.webhook.metrics import LaneState
 from connectors.webhook.offsets import Entry
 from connectors.webhook.ownership import KnownLane, LaneRecord

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from connectors.webhook import lanes
-from connectors.webhook.lanes import Held, Lane
+from connectors.webhook.held import Held
+from connectors.webhook.lanes import Lane
 from connectors.webhook.offsets import Seen, Start
 from connectors.webhook.rates import Rate, Share
 from schemas.changes import Change
@@ -114,7 +114,7 @@ class LaneRules(RuleBasedStateMachine):
 @pytest.fixture(autouse=True)
 def _tidy(monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not wait any more is forgotten as soon as it is half of all, however little that is."""
-    monkeypatch.setattr(lanes, "STALE_MAX", 0)
+    monkeypatch.setattr("connectors.webhook.held.STALE_MAX", 0)
 
 
 TestLaneRules = LaneRules.TestCase

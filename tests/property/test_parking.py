@@ -14,8 +14,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from connectors.webhook import lanes, parking
-from connectors.webhook.lanes import Held, Lane
+from connectors.webhook import parking
+from connectors.webhook.held import Held
+from connectors.webhook.lanes import Lane
 from connectors.webhook.offsets import Start, decode
 from connectors.webhook.parking import where
 from schemas.changes import Change
@@ -175,7 +176,7 @@ class ParkingRules(RuleBasedStateMachine):
 @pytest.fixture(autouse=True)
 def _tidy(monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not wait any more is forgotten as soon as it is half of all, however little that is."""
-    monkeypatch.setattr(lanes, "STALE_MAX", 0)
+    monkeypatch.setattr("connectors.webhook.held.STALE_MAX", 0)
     monkeypatch.setattr(parking, "STALE_MAX", 0)
 
 

@@ -23,7 +23,8 @@ from connectors.kafka.logs import Once
 from connectors.kafka.producer import Producer
 from connectors.kafka.registry import KNOWN_MAX, SchemaRegistry
 from connectors.webhook.breaker import BLAMED_MAX, DOCUMENTS, Breaker
-from connectors.webhook.lanes import Held, Lane
+from connectors.webhook.held import Held
+from connectors.webhook.lanes import Lane
 from connectors.webhook.metrics import SinkMetrics
 from connectors.webhook.offsets import Start, span_max
 from connectors.webhook.parking import STALE_MAX
@@ -128,7 +129,7 @@ def test_retries_that_are_forgiven_leave_nothing_behind():
         for one in lane.ready(float(number) / 100):
             lane.retry_at(one, 9.0 + number / 100, number / 100)
         lane.forgive({one.place: 1 for one in (held(offset) for offset in range(50))})
-    assert len(lane._waiting) <= 2 * 50 + STALE_MAX + 1
+    assert len(lane._line._waiting) <= 2 * 50 + STALE_MAX + 1
     assert 50 == len(lane.ready(100.0))
 
 

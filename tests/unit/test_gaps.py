@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from connectors.webhook.formats import FORMATS
 from connectors.webhook.gaps import Gaps, missing, unknown
-from connectors.webhook.lanes import Held, Lane
+from connectors.webhook.held import Held
+from connectors.webhook.lanes import Lane
 from connectors.webhook.offsets import Start
 from connectors.webhook.render import endpoint_of, prepare
 from schemas.changes import Change

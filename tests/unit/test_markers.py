@@ -2,7 +2,8 @@
 
 import json
 
-from connectors.webhook.lanes import Held, Lane
+from connectors.webhook.held import Held
+from connectors.webhook.lanes import Lane
 from connectors.webhook.offsets import Start
 from connectors.webhook.render import endpoint_of, prepare
 from schemas.changes import Change
