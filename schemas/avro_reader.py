@@ -98,20 +98,29 @@ def _row(source: Source, fields: Any) -> str:
 
 def _varint(source: Source) -> str:
     """Zigzag as it is; one byte or two without a call."""
-    found, second = source.let("data[at]"), source.name()
+    found = source.let("data[at]")
     source.line("at += 1")
     with source.block(f"if {found} > 127:"):
-        source.line(f"{second} = data[at]")
-        source.line("at += 1")
-        source.line(f"{found} += ({second} << 7) - 128")
-        with source.block(f"if {second} > 127:"):
-            source.line(f"{found}, at = more(data, at, {found} - 16384)")
+        _further_bytes(source, found)
     return found
 
 
+def _further_bytes(source: Source, found: str) -> None:
+    second = source.let("data[at]")
+    source.line("at += 1")
+    source.line(f"{found} += ({second} << 7) - 128")
+    with source.block(f"if {second} > 127:"):
+        source.line(f"{found}, at = more(data, at, {found} - 16384)")
+
+
 def _number(source: Source) -> str:
-    found = _varint(source)
-    source.line(f"{found} = ({found} >> 1) ^ -({found} & 1)")
+    found = source.let("data[at]")
+    source.line("at += 1")
+    with source.block(f"if {found} > 127:"):
+        _further_bytes(source, found)
+        source.line(f"{found} = ({found} >> 1) ^ -({found} & 1)")
+    with source.block("else:"):
+        source.line(f"{found} = small[{found}]")
     return found
 
 
@@ -134,7 +143,8 @@ def _text(source: Source, type_: str) -> str:
 
 
 def _optional(source: Source, schema: Any) -> str:
-    branch, found = _varint(source), source.name()
+    branch, found = source.let("data[at]"), source.name()
+    source.line("at += 1")
     with source.block(f"if {branch} == 0:"):
         source.line(f"{found} = None")
     with source.block(f"elif {branch} == 2:"):
@@ -185,4 +195,4 @@ def _refuse(what: str) -> None:
     raise ValueError(what)
 
 
-_KNOWN: Mapping[str, Any] = {"more": _more, "refuse": _refuse}
+_KNOWN: Mapping[str, Any] = {"more": _more, "refuse": _refuse, "small": [(byte >> 1) ^ -(byte & 1) for byte in range(128)]}
