@@ -1,10 +1,15 @@
-"""Tasks beside the main one: each is kept until it has ended, and what one raises is told. Used by sink.py, in the event loop."""
+"""Tasks beside the main one, each kept until it has ended, what one raises told; waits that may end early. Used by sink.py, in the loop."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
+
+from connectors.kafka.errors import KafkaUnavailable
+
+logger = logging.getLogger(__name__)
 
 ENDS_S_MAX = 5.0
 
@@ -48,3 +53,24 @@ class Background:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failed(error)
+
+
+async def unless(event: asyncio.Event, wait: Coroutine[Any, Any, None]) -> bool:
+    """Whether the wait has ended before the event came."""
+    waiting, coming = asyncio.create_task(wait), asyncio.create_task(event.wait())
+    await asyncio.wait({waiting, coming}, return_when=asyncio.FIRST_COMPLETED)
+    coming.cancel()
+    if not waiting.done():
+        waiting.cancel()
+        return False
+    waiting.result()
+    return True
+
+
+async def while_away(wait: Callable[[], Awaitable[None]]) -> None:
+    """Until what is to be known is known; a Kafka that went away meanwhile is waited for."""
+    while True:
+        try:
+            return await wait()
+        except KafkaUnavailable as error:
+            logger.warning("waiting for Kafka: %s", error)

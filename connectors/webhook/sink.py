@@ -14,17 +14,18 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from connectors.kafka.admin import Offsets, offsets
+from connectors.kafka.admin import offsets
 from connectors.kafka.compacted import CompactedReader
 from connectors.kafka.errors import KafkaRefused, KafkaUnavailable
-from connectors.webhook.background import Background
+from connectors.webhook.background import Background, unless, while_away
 from connectors.webhook.config import SinkConfig
+from connectors.webhook.holdings import Holdings
 from connectors.webhook.http import Sender
 from connectors.webhook.lease import Lease, uptime_s
 from connectors.webhook.metrics import SinkMetrics
@@ -70,8 +71,7 @@ class Sink:
         self._webhooks = Registry()
         self._changed: set[str] = set()
         self._known: dict[str, KnownLane] = {}
-        self._runners: dict[str, LaneRunner] = {}
-        self._by_topic: dict[str, LaneRunner] = {}
+        self._held = Holdings()
         self._background = Background(self.failed)
         self._stopping = asyncio.Event()
         self._failure: BaseException | None = None
@@ -90,15 +90,14 @@ class Sink:
 
     def lanes(self) -> list[dict[str, Any]]:
         """The lanes held here, as items of ``GET /v1/lanes``."""
-        return [item for name in sorted(self._runners) for item in self._runners[name].items()]
+        return self._held.items()
 
     def waiting(self) -> dict[str, int]:
         """What has to go on whatever the receivers do, with how far it has come; a lane, while it has calls to make and makes none."""
         if self._stopping.is_set():
             return {}
-        lease = {} if self._lease.held(uptime_s()) or not self._runners else {"the lease on the lanes": 0}
-        lanes = {f"the lane of {name}": made for name, runner in self._runners.items() if (made := runner.waiting) is not None}
-        return {"the reading of the lanes": self._rounds, **lease, **lanes}
+        lease = {} if self._lease.held(uptime_s()) or not self._held else {"the lease on the lanes": 0}
+        return {"the reading of the lanes": self._rounds, **lease, **self._held.waiting()}
 
     def stop(self) -> None:
         """Finish what is under way, commit, leave; :meth:`run` returns when it is done."""
@@ -125,7 +124,7 @@ class Sink:
         ]
         try:
             reader.start()
-            if await self._unless_stopped(self._read(lambda: reader.wait_ready_async(READ_S_MAX))):
+            if await unless(self._stopping, while_away(lambda: reader.wait_ready_async(READ_S_MAX))):
                 self._slots.start()
                 await self._stopping.wait()
         finally:
@@ -133,30 +132,11 @@ class Sink:
                 task.cancel()
             await self._slots.stop(drain=self._failure is None)
             await loop.run_in_executor(None, reader.stop)
-            self._close([*self._runners])
+            self._close(self._held.names)
             await self._background.end()
             await self._records.close()
         if self._failure is not None:
             raise self._failure
-
-    async def _read(self, wait: Callable[[], Awaitable[None]]) -> None:
-        """Until what is to be known is known; a Kafka that went away meanwhile is waited for."""
-        while True:
-            try:
-                return await wait()
-            except KafkaUnavailable as error:
-                logger.warning("waiting for Kafka: %s", error)
-
-    async def _unless_stopped(self, wait: Coroutine[Any, Any, None]) -> bool:
-        """Whether the wait has ended before :meth:`stop` was called."""
-        waiting, stopping = asyncio.create_task(wait), asyncio.create_task(self._stopping.wait())
-        await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if not waiting.done():
-            waiting.cancel()
-            return False
-        waiting.result()
-        return True
 
     # What webhooks there are.
 
@@ -177,7 +157,7 @@ class Sink:
         known = dict(self._known)
         for name in self._changed:
             webhook = self._webhooks.webhook(name)
-            runner = self._runners.get(name)
+            runner = self._held.get(name)
             if webhook is None:
                 known.pop(name, None)
             else:
@@ -218,7 +198,8 @@ class Sink:
             name = taken.lane.webhook
             webhook = self._webhooks.webhook(name)
             if webhook is not None and webhook.current.uid == taken.lane.uid:  # else it was deleted since, and is given up in a moment
-                runner = self._runners[name] = self._by_topic[taken.lane.topic] = LaneRunner(taken, webhook, self._shared)
+                runner = LaneRunner(taken, webhook, self._shared)
+                self._held.add(runner)
                 self._update(runner, webhook)
                 self._slots.resume(taken.lane.places)  # a pause that was asked for in an earlier life of the lane may come only now
                 fresh.append(runner)
@@ -232,38 +213,24 @@ class Sink:
         await self._caught_up()  # with what the owners before us have found missing
         for runner in runners:
             name = runner.taken.lane.webhook
-            if self._runners.get(name) is runner:
+            if self._held.get(name) is runner:
                 runner.restore(found[name], self._webhooks.gaps(runner.webhook.current))
-        self._emptied(logs)
+        self._held.emptied(logs)
 
     async def _caught_up(self) -> None:
         """Until all that is in ``webhooks`` now was read."""
         place = self._config.topics.webhooks.name, 0
         end = (await self._records.logs([place]))[place].end
-        await self._unless_stopped(self._read(lambda: self._reader.wait_until_async(end, READ_S_MAX)))
-
-    def _emptied(self, logs: Mapping[Place, Offsets]) -> None:
-        """What was removed with nothing left behind it would show only when something new comes."""
-        for (topic, partition), at in logs.items():
-            if at.log_start == at.end and (runner := self._by_topic.get(topic)) is not None:
-                runner.emptied(partition, at.log_start)
+        await unless(self._stopping, while_away(lambda: self._reader.wait_until_async(end, READ_S_MAX)))
 
     def records(self, records: Sequence[LaneRecord]) -> None:
         """Read from lanes."""
-        touched: dict[LaneRunner, None] = {}
-        for record in records:
-            runner = self._by_topic.get(record.topic)
-            if runner is not None:
-                runner.read(record)
-                touched[runner] = None
-        for runner in touched:
-            runner.go_on()
+        self._held.read(records)
         self._slots.handled(records)
 
     async def drain(self, webhooks: Sequence[str], timeout_s: float) -> list[Commit]:
         """Finish what is under way in these lanes and say what to commit."""
-        drained = await asyncio.gather(*(self._runners[name].drain(timeout_s) for name in webhooks if name in self._runners))
-        return [commit for commits in drained for commit in commits]
+        return await self._held.drain(webhooks, timeout_s)
 
     def given_up(self, webhooks: Sequence[str]) -> None:
         """These are not ours any more."""
@@ -273,31 +240,21 @@ class Sink:
         """The group has gone on without us."""
         self._problem = "the group has given its lanes to others"
         self._lease.lost()
-        self._close([*self._runners])
+        self._close(self._held.names)
 
     def committed(self, commits: Sequence[Commit], sent: float) -> None:
         """Acknowledged: we are a member still."""
         was_held = self._lease.held(uptime_s())
         self._lease.renewed(sent)
         self._problem = "Kafka does not acknowledge its commits"
-        for commit in commits:
-            if (runner := self._by_topic.get(commit.topic)) is not None:
-                runner.committed(commit)
+        self._held.committed(commits)
         if not was_held:
-            for runner in self._runners.values():
-                runner.go_on()
+            self._held.go_on()
 
     def ends(self, ends: Mapping[Place, int]) -> None:
         """How far the lanes reach."""
         self._rounds += 1
-        self._reach(ends)
-
-    def _reach(self, ends: Mapping[Place, int]) -> None:
-        for (topic, partition), end in ends.items():
-            if (runner := self._by_topic.get(topic)) is not None:
-                runner.ends_at(partition, end)
-        for runner in self._runners.values():
-            runner.show()
+        self._held.reach(ends)
 
     def failed(self, error: BaseException) -> None:
         """Something that nobody can deal with here: the process ends."""
@@ -308,12 +265,11 @@ class Sink:
     # The rest.
 
     async def _commit(self) -> None:
-        self._slots.commit([commit for runner in self._runners.values() for commit in runner.commits()])
+        self._slots.commit(self._held.commits())
 
     async def _ask_ends(self) -> None:
         """The consumer knows the ends of what it reads; those of lanes that are full must be asked for."""
-        places = [place for runner in self._runners.values() for place in runner.stopped_places]
-        if not places:
+        if not (places := self._held.stopped_places):
             return
         ask = partial(offsets, self._config.kafka, places, timeout_s=ENDS_EVERY_S)
         try:
@@ -321,14 +277,12 @@ class Sink:
         except (KafkaUnavailable, KafkaRefused) as error:
             logger.info("the ends of the lanes are not known: %s", error)
             return
-        self._reach({place: at.end for place, at in found.items()})
-        self._emptied(found)
+        self._held.reach({place: at.end for place, at in found.items()})
+        self._held.emptied(found)
 
     def _close(self, webhooks: Sequence[str], *, deleted: bool = False) -> None:
         for name in webhooks:
-            runner = self._runners.pop(name, None)
-            if runner is not None:
-                del self._by_topic[runner.taken.lane.topic]
+            if (runner := self._held.remove(name)) is not None:
                 runner.halt()
                 self._background.run(_closed(runner, deleted=deleted))
 
