@@ -117,6 +117,7 @@ class LaneMetrics:
         self._attempt_seconds = metrics.attempt_seconds.of(webhook)
         self._end_to_end_seconds = metrics.end_to_end_seconds.of(webhook)
         self._states = {state: metrics.state.labels(webhook, state.value) for state in LaneState}
+        self._shown: tuple[LaneState, int, int, int] | None = None
 
     def attempted(self, outcome: Outcome, seconds: float) -> None:
         """A call has ended."""
@@ -132,7 +133,11 @@ class LaneMetrics:
         self._metrics.gaps.labels(self._webhook).inc()
 
     def shows(self, state: LaneState, *, lag: int, in_flight: int, parked: int) -> None:
-        """How the lane is now."""
+        """How the lane is now; of a thousand lanes most are as they were a second ago."""
+        shown = state, lag, in_flight, parked
+        if shown == self._shown:
+            return
+        self._shown = shown
         for found, gauge in self._states.items():
             gauge.set(found is state)
         self._metrics.lag.labels(self._webhook).set(lag)
