@@ -156,12 +156,12 @@ class Subscriptions:
         current = webhook.current
         made = [one for one in self.registry.revisions(name) if one.uid == current.uid]
         known = [(one, standing) for one in made if (standing := self.queries.get(name, one.revision)) is not None]
-        replay = None if current.replaying is None else self.registry.replay(current.replaying.id)
+        replay = None if current.replaying is None else self.registry.replay(current.replaying.id)  # None: forgotten, so it has ended
         return plan_of(
             [one for one, _ in known],
             [standing for _, standing in known],
             self.registry.backfill(current).progress,
-            is_cancelled=replay is not None and replay.state is ReplayState.CANCELLED,
+            is_cancelled=replay is None or replay.state is ReplayState.CANCELLED,
         )
 
     def begun_by(self, mark: PassedMark, name: str) -> int | None:

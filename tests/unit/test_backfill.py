@@ -400,6 +400,9 @@ async def test_present_documents_are_in_the_lane_before_what_follows():
     backfills.close()
 
 
+RUNNING = Replay("rpl_1", "w", "u", 5, (0,), (0,), (0,), (), 1, 1, first_txn=0)
+
+
 def going_back(number=2, *, since=20, first_txn=0, snapshot=-1, query="n == 2", start="now"):
     made = revision(number, start=start, since=since, query=query, events=("update", "leave"))
     return msgspec.structs.replace(made, replay=PastReplay("rpl_1", MADE_US, first_txn, snapshot, 0))
@@ -408,8 +411,8 @@ def going_back(number=2, *, since=20, first_txn=0, snapshot=-1, query="n == 2", 
 def sent(change, *revisions, replay=None):
     """The delivery of a backfill, and of the live flow."""
     subscriptions = known(*revisions)
-    if replay is not None:
-        subscriptions.apply(replay.key.encode(), encode_replay(replay), subscriptions.position)
+    replay = RUNNING if replay is None else replay
+    subscriptions.apply(replay.key.encode(), encode_replay(replay), subscriptions.position)
     plan = subscriptions.plan("w")
     assert plan is not None
     return backfilled(plan, change, {}), next((one for _, one in match(subscriptions.queries, change)), None)
@@ -451,7 +454,7 @@ def test_what_may_be_compacted_comes_as_a_snapshot_of_the_replay():
 
 def test_a_replay_that_is_cancelled_sends_nothing_again():
     """What comes for the first time does, for the live flow does not send it."""
-    replay = Replay("rpl_1", "w", "u", 5, (0,), (0,), (0,), (), 1, 1, ReplayState.CANCELLED, first_txn=0)
+    replay = msgspec.structs.replace(RUNNING, state=ReplayState.CANCELLED)
     revisions = revision(start="now", since=2), going_back()
     assert sent(change(3, N2, N2), *revisions, replay=replay)[0] is None
     assert sent(change(20, N2, N2), *revisions, replay=replay)[0] is not None
