@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -25,6 +25,7 @@ from schemas.topics import Record, TopicSpec
 from schemas.webhook_validation import Wanted
 from schemas.webhooks import WebhookRevision, WebhookSpec
 from tests.simulation.loop import Loop
+from tests.simulation.processes import Steps
 
 if TYPE_CHECKING:
     from tests.simulation.lives import LivesWorld
@@ -125,14 +126,14 @@ class Api:
         self.register.on_unfinished = self._finishing.start
         self._asked: asyncio.Task[None] | None = None
 
-    def run(self) -> Generator[None, None, None]:
+    def run(self) -> Steps:
         """Until it is closed, which is kill -9."""
         rng = self.world.rng
         try:
-            with self.loop.running():
+            with self.loop:
                 starting = self.loop.create_task(self._start())
             while True:
-                with self.loop.running():
+                with self.loop:
                     for _ in range(rng.randint(1, ACTS_MAX)):
                         self._act()
                     if starting.done():

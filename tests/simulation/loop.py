@@ -1,7 +1,7 @@
 """
 An event loop in the hands of a simulation: it runs one callback when told to, and its clock is the world's.
 
-Nothing runs between two calls of :meth:`Loop.run_one` (to be made in :meth:`Loop.running`), so that a process can be killed, frozen or
+Nothing runs between two calls of :meth:`Loop.run_one` (to be made in ``with`` the loop), so that a process can be killed, frozen or
 overtaken between any two callbacks.
 """
 
@@ -11,8 +11,7 @@ import asyncio
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
@@ -45,14 +44,12 @@ class Loop(asyncio.AbstractEventLoop):
                 return True
         return False
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """What is done meanwhile is done in this loop."""
+    def __enter__(self) -> None:
+        """What is done until :meth:`__exit__` is done in this loop."""
         asyncio._set_running_loop(self)
-        try:
-            yield
-        finally:
-            asyncio._set_running_loop(None)
+
+    def __exit__(self, *_: object) -> None:
+        asyncio._set_running_loop(None)
 
     @property
     def next_due(self) -> float | None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Generator
+from typing import Any
 
-Steps = Generator[None, None, None]
+IDLE = True
+Steps = Generator[Any, None, None]
+"""What a process does, an effect at a time; IDLE where there was nothing to do."""
 EFFECTS_MAX = 5
 
 
@@ -27,7 +30,8 @@ class Process:
         running = rng.choice(self._running)
         try:
             for _ in range(rng.randint(1, EFFECTS_MAX)):
-                next(running)
+                if next(running) is IDLE:
+                    return
         except Died:
             self._replace(running)
         except StopIteration:

@@ -7,7 +7,7 @@ Written here again is only what stands around them: who owns which lane, reading
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from confluent_kafka import TopicPartition
@@ -27,6 +27,7 @@ from schemas.records import decode_parked
 from schemas.registry import Registry
 from schemas.topics import Record
 from tests.simulation.loop import Loop
+from tests.simulation.processes import IDLE, Steps
 from tests.simulation.topics import DEAD_LETTERS
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 SESSION_S = 30.0
 ACTS_MAX = 2  # of a step, and callbacks of the loop before each
 CALLBACKS_MAX = 4
+SHOW_SHARE = 0.1
 DRAIN_S = 8.0
 LANE_BYTES_MAX = 8_000
 PARKED_MAX = 20
@@ -70,40 +72,55 @@ class Sink:
             if owner is not None and owner.number == number:
                 world.owners[name] = None  # it is known by its name, and has its lanes at once
 
-    def run(self) -> Generator[None, None, None]:
+    def run(self) -> Steps:
         """Until it is closed, which is kill -9."""
         rng = self.world.rng
         try:
             while True:
-                with self.loop.running():
+                with self.loop:
                     for _ in range(rng.randint(1, ACTS_MAX)):
-                        self._run_callbacks(rng.randint(0, CALLBACKS_MAX))
-                        rng.choice(self._possible())()
-                yield
+                        has_run = self._run_callbacks(rng.randint(0, CALLBACKS_MAX))
+                        possible = self._possible()
+                        rng.choice(possible)()
+                yield IDLE if not has_run and len(possible) == 1 else None
         finally:
             self.loop.close()
 
-    def _run_callbacks(self, count: int) -> None:
-        for _ in range(count):
+    def _run_callbacks(self, count: int) -> bool:
+        """Up to so many; whether there was one, or whether nobody knows."""
+        for number in range(count):
             if not self.loop.run_one():
                 self.world.sleep(self.loop.next_due)
-                return
+                return number > 0
+        return True
 
     def _possible(self) -> list[Callable[[], object]]:
         """What could happen next."""
-        world, calls = self.world, self.calls
-        asked: Sequence[tuple[object, Callable[[], object]]] = (
-            (calls.sent, calls.arrive),
-            (calls.arrived, calls.answer),
-            (self.writer.queue, self.writer.write),
-            (self.reader.asked, self.reader.answer),
-            (self._webhooks_read < len(world.webhooks.records), self._notice),
-            (self._new, self._restore),
-            (any(self.reader.has_more(name) for name in self.lanes), self.reader.poll),
-            (any((number == self.number) != (world.owners.get(name) is self) for name, number in world.wanted.items()), self._hand_over),
-            (self._draining, self._hand_over),
-        )
-        return [self._commit, self._show, *(act for is_possible, act in asked if is_possible)]
+        world, calls, lanes = self.world, self.calls, self.lanes
+        found: list[Callable[[], object]] = [self._commit]
+        if world.rng.random() < SHOW_SHARE:
+            found.append(self._show)
+        if calls.sent:
+            found.append(calls.arrive)
+        if calls.arrived:
+            found.append(calls.answer)
+        if self.writer.queue:
+            found.append(self.writer.write)
+        if self.reader.asked:
+            found.append(self.reader.answer)
+        if self._webhooks_read < len(world.webhooks.records):
+            found.append(self._notice)
+        if self._new:
+            found.append(self._restore)
+        if any(map(self.reader.has_more, lanes)):
+            found.append(self.reader.poll)
+        for name, number in world.wanted.items():
+            if (number == self.number) != (world.owners.get(name) is self):
+                found.append(self._hand_over)
+                break
+        if self._draining:
+            found.append(self._hand_over)
+        return found
 
     @property
     def is_busy(self) -> bool:
@@ -235,9 +252,8 @@ class Sink:
             self._close(name)
 
     def _show(self) -> None:
-        if self.world.rng.random() < 0.2:
-            for runner in self.lanes.values():
-                runner.show()
+        for runner in self.lanes.values():
+            runner.show()
 
 
 class Calls:

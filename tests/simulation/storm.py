@@ -19,7 +19,8 @@ SHAKY_STEPS = 40  # of peace, but for the receivers
 NAMES = ("one", "two")
 IDS = "abcd"
 STRAY = "d"  # is always written to the wrong partition
-LOOKS_EVERY = 4  # steps of every process, while the world comes to rest
+HURRY_AT_LAST = 0.8
+LOOKS_EVERY = 2  # steps of every process, while the world comes to rest
 LOOKS_MAX = 1_000
 DOWN_KEY_END = f"/{DOWN}".encode()
 
@@ -86,6 +87,7 @@ class Storm:
         world.tell("calm")
         self._turns(SHAKY_STEPS)
         world.receivers.heal()
+        world.hurry = HURRY_AT_LAST
         self._come_to_rest()
         for process in self._sinks:  # their next lives find what a frozen one has written late
             process.crash()

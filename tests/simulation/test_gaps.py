@@ -144,7 +144,7 @@ class LosingStorm(Storm):
         self._often.append(self._api)
         self._mishaps = (
             (0.02, self._crash), (0.01, self._freeze), (0.01, self._rebalance), (0.01, self._turn_down), (0.01, self._cure),
-            (0.02, world.lose),
+            (0.06, world.lose),
         )  # fmt: skip
 
     def _freeze(self) -> None:

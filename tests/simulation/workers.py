@@ -28,7 +28,7 @@ from streams.matching import match
 from streams.snapshots import Newest
 from streams.state import Fold
 from streams.subscriptions import Subscriptions
-from tests.simulation.processes import Died, Steps
+from tests.simulation.processes import IDLE, Died, Steps
 from tests.simulation.topics import Log, MemoryDocuments
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def documents(world: World, partition: int, store: MemoryDocuments) -> Steps:
     while True:
         batch = world.read(log, position, world.rng.randint(1, 4))
         if not batch:
-            yield
+            yield IDLE
             continue
         position = batch[-1][0] + 1
         records = [
@@ -137,9 +137,10 @@ def matching(world: World, partition: int) -> Steps:
             position = batch[-1][0] + 1
             yield
             world.commits["changes", partition] = max(position, world.commits["changes", partition])
+            yield
         else:
             read = _subscribe(world, subscriptions, read, len(world.webhooks.records))
-        yield
+            yield IDLE
 
 
 def _backfill(world: World, partition: int, subscriptions: Subscriptions, name: str) -> Steps:
@@ -155,6 +156,8 @@ def _backfill(world: World, partition: int, subscriptions: Subscriptions, name: 
     if plan.is_after_gap and not position:
         position = yield from _send_present(world, plan, partition)
     while True:
+        if (plan := subscriptions.plan(name)) is None or plan.id != id_:
+            return  # deleted meanwhile
         for offset, key, value, _ in world.read(log, position, world.rng.randint(1, 4)):
             position = offset + 1
             change = decode_change(value)
@@ -164,10 +167,9 @@ def _backfill(world: World, partition: int, subscriptions: Subscriptions, name: 
                 _subscribe(world, subscriptions, subscriptions.position, max(subscriptions.position, change.webhooks + 1))
                 if (number := subscriptions.begun_by(change, name)) is not None:
                     since.setdefault(number, change.origin)
+                if (plan := subscriptions.plan(name)) is None or plan.id != id_:
+                    return
                 continue
-            plan = subscriptions.plan(name)
-            if plan is None or plan.id != id_:
-                return  # deleted meanwhile
             if repeats.is_repeat(change) or (plan.is_after_gap and plan.is_snapshot(change)):
                 continue
             if (delivery := backfilled(plan, change, since)) is None:

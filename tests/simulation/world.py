@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -31,7 +31,11 @@ from tests.simulation.receivers import Receivers
 from tests.simulation.topics import DEAD_LETTERS, Log
 
 if TYPE_CHECKING:
+    from _typeshed import SupportsLenAndGetItem
+
     from tests.simulation.sinks import Sink
+
+Item = TypeVar("Item")
 
 RETRY = Retry(schedule=("0s", "3s", "20s", "50s"), jitter=0.2, disable_after="365d")
 TICK_US = 3_000  # the broker's clock goes on so much every third record of a partition
@@ -40,6 +44,21 @@ YOUNG_RECORDS = 15  # in a partition of `changes`, are not compacted
 STUTTER_SHARE = 0.15  # of the looks at a clock
 STUTTER_S_MAX = 3.0
 SLEEPS_S = (0.0, 0.01, 0.1, 0.5)
+HURRY = 0.3  # of the times that somebody sleeps it is until his next timer
+
+
+class Chance(random.Random):
+    """The same, in a fraction of the time: a run asks for ten thousand numbers."""
+
+    def randrange(self, start: int, stop: int | None = None, step: int = 1) -> int:
+        assert step == 1
+        return int(self.random() * start) if stop is None else start + int(self.random() * (stop - start))
+
+    def randint(self, a: int, b: int) -> int:
+        return a + int(self.random() * (b - a + 1))
+
+    def choice(self, seq: SupportsLenAndGetItem[Item]) -> Item:
+        return seq[int(self.random() * len(seq))]
 
 
 @dataclass
@@ -62,10 +81,11 @@ class World:
     wanted:      which sink the group wants to have a lane. owners: who has it. members: whom it knows by that number.
     made:        start and time of creation (µs since 1970) of each webhook.
     horizon_us:  what was appended before it may have been compacted.
+    hurry:       how often who sleeps does so until his next timer.
     """
 
     def __init__(self, seed: int, partitions: int = 2) -> None:
-        self.rng = random.Random(seed)
+        self.rng = Chance(seed)
         self.topics = Topics("t.", partitions)
         self.partitions = partitions
         self.mutations = [Log() for _ in range(partitions)]
@@ -79,6 +99,7 @@ class World:
         self.now_s = 1_000.0
         self.lag_s = self.rng.choice((0.0, 0.001, 0.1))
         self.stutters = self.rng.random() < 0.7
+        self.hurry = HURRY
         self.wanted: dict[str, int] = {}
         self.members: dict[int, Sink] = {}
         self.owners: dict[str, Sink | None] = {}
@@ -167,7 +188,7 @@ class World:
 
     def sleep(self, due: float | None) -> None:
         """Nobody has anything to do for a while, or until a timer goes off."""
-        if due is not None and self.rng.random() < 0.3:
+        if due is not None and self.rng.random() < self.hurry:
             self.now_s = max(self.now_s, min(due, self.now_s + SLEEP_S_MAX))
         else:
             self.now_s += self.rng.choice(SLEEPS_S)
