@@ -168,7 +168,7 @@ class Replaying:
         if replay.state is ReplayState.DONE:
             return Progress(replay.deliveries, is_over=True)
         committed = await self._committed(self._register.get(replay.webhook))
-        if replay.is_jump:
+        if replay.is_jump and replay.state is ReplayState.RUNNING:  # the lane of a cancelled one is elsewhere
             return rewound(replay, committed)
         delivered = await asyncio.to_thread(self._activity.replayed, replay.id)
         places = [-1 if commit is None else commit[0] for commit in committed]

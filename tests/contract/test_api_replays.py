@@ -261,6 +261,17 @@ class TestRewind:
         [replay] = home.on_record()
         assert replay.cancelled > replay.number
 
+    async def test_a_cancelled_one_stays_as_far_as_it_came(self, home):
+        """The lane is back where it was, beyond all of the replay: what was answered with 2xx counts."""
+        made = home.deliver(10)
+        id_ = (await home.asked(from_={"offset": 4}))["id"]
+        await home.client.delete(f"/v1/replays/{id_}")
+        called = attempt(0, delivery_id=made[4].webhook_id, replay=id_)
+        home.kafka._append(Record(TOPICS.attempts.name, b"adults", encode_attempt(called), partition=0))
+        home.commits(10, home.on_record()[0].cancelled)
+        found = await home.replay(id_)
+        assert ("cancelled", 6, 1) == (found["state"], found["deliveries"], found["delivered"])
+
     async def test_of_several_only_the_last_cancel_leads_on(self, home):
         """Until then the lane still has to go through what the others asked for; then it goes on where it was before the first."""
         home.deliver(10)
