@@ -16,6 +16,7 @@ import msgspec
 from schemas import strict_json
 from schemas.errors import BadRecord, Reason
 from schemas.keys import BadKey, check_collection, id_json, id_text, key_of, split_key
+from schemas.reader import shown
 
 DOCUMENT_BYTES_MAX = 1024 * 1024
 METADATA_BYTES_MAX = 8 * 1024
@@ -125,7 +126,7 @@ def check_document_size(document: bytes) -> None:
 def _method(value: Any) -> Method:
     method = _METHODS.get(value) if isinstance(value, str) else None
     if method is None:
-        raise _invalid("method", f"is {_shown(value)}, must be upsert, replace or remove")
+        raise _invalid("method", f"is {shown(value)}, must be upsert, replace or remove")
     return method
 
 
@@ -152,7 +153,7 @@ def _if_version(value: Any) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
-        raise _invalid("ifVersion", f"is {_shown(value)}, must be a whole number, 0 or more")
+        raise _invalid("ifVersion", f"is {shown(value)}, must be a whole number, 0 or more")
     return value
 
 
@@ -176,8 +177,3 @@ def _checked(field: str, check: Any, value: Any) -> str:
 
 def _invalid(field: str, why: str) -> BadRecord:
     return BadRecord(Reason.INVALID, f"{field} {why}")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

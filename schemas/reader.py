@@ -6,6 +6,7 @@ Each method answers the field's value, or its default when the field is absent, 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -16,8 +17,8 @@ SHOWN_CHARS_MAX = 60
 
 
 def shown(value: Any) -> str:
-    """A value as it may stand in a message: short."""
-    text = repr(value)
+    """A value as it may stand in a message: short, and in JSON's words, for that is what was written; a string stands in single quotes."""
+    text = repr(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= SHOWN_CHARS_MAX else f"{text[: SHOWN_CHARS_MAX - 3]}..."
 
 

@@ -60,7 +60,7 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 def asked_of(data: Any, now_us: int) -> tuple[Asked, Reader]:
-    """A body; what is wrong with it is noted in the reader, and the replay is of no use then."""
+    """A body; what is wrong with it is noted in the reader, which is not at its end yet, and the replay is of no use then."""
     reader = Reader(data, "", [])
     if "from" not in reader:
         reader.refuse("from", f"is missing, must be an object with {one_of(FORMS)}")
@@ -70,7 +70,6 @@ def asked_of(data: Any, now_us: int) -> tuple[Asked, Reader]:
         reader.refuse("until.beginning", "selects nothing: leave until out, or give it as offset, time or txnId")
     selected = _selected(reader)
     dry_run = reader.truth("dryRun")
-    reader.end()
     if selected is None and until is not None:
         selected = Selected()
     return Asked(begin, until, selected, dry_run), reader
@@ -100,7 +99,7 @@ def _moment(reader: Reader, name: str, now_us: int) -> Moment | None:
     checks: Mapping[str, Callable[[Any], Moment]] = {"offset": _offset, "time": _time(now_us), "txnId": _txn, "beginning": _beginning}
     found: list[Moment | None] = [form.checked(one, checks[one]) for one in FORMS]
     form.end()
-    if len(given) != 1:
+    if len(given) != 1 and isinstance(reader.raw(name), Mapping):
         what = "has none of them" if not given else f"has {' and '.join(given)}"
         reader.refuse(name, f"{what}, must have one of {one_of(FORMS)}")
     return next((moment for moment in found if moment is not None), None)

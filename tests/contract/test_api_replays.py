@@ -178,6 +178,11 @@ class TestFrom:
         assert part in errors[field], errors
         assert [] == home.on_record()
 
+    async def test_what_is_wrong_is_said_once(self, home):
+        """A list of errors is for people."""
+        wrong = (await home.ask(from_=5, foo=1)).json()["errors"]
+        assert [("from", "is 5, must be an object"), ("foo", "is no field here")] == [(one["field"], one["message"]) for one in wrong]
+
     async def test_an_empty_lane_has_nothing_to_replay(self, home):
         """From its beginning that is no error; an offset of it is."""
         expected = {"id": None, "deliveries": 0, "from": {"offset": 0}, "until": {"offset": 0}}

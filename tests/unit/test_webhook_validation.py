@@ -113,12 +113,14 @@ def test_every_wrong_field_is_named_at_once():
     ]
 
 
-@pytest.mark.parametrize("data", [None, [], "text", 5, True])
-def test_a_webhook_is_an_object(data):
-    """Anything else is refused as a whole."""
+@pytest.mark.parametrize(
+    ("data", "shown"), [(None, "null"), ([], "[]"), ("text", "'text'"), (5, "5"), (True, "true"), ([{"a": "ü"}], '[{"a": "ü"}]')]
+)
+def test_a_webhook_is_an_object(data, shown):
+    """Anything else is refused as a whole, and named in JSON's words."""
     with pytest.raises(Invalid) as refused:
         parse(data)
-    assert FieldError("", f"is {data!r}, must be an object") in refused.value.errors
+    assert FieldError("", f"is {shown}, must be an object") in refused.value.errors
 
 
 @pytest.mark.parametrize("name", ["", "-a", "A", "a_b", "a" * 64, "a.b", 5, "ä"])
@@ -201,7 +203,7 @@ def test_a_name_is_needed_where_no_path_has_it():
         ({"fields": {"include": ["a", "b..c"]}}, "fields.include[1] is 'b..c', must be names with dots between, at most 1,024 characters"),
         ({"fields": {"exclude": [1]}}, "fields.exclude[0] is 1, must be a string"),
         ({"delivery": {"concurrency": 0}}, "delivery.concurrency is 0, must be 1 to 4096"),
-        ({"delivery": {"concurrency": True}}, "delivery.concurrency is True, must be a whole number from 1 to 4096"),
+        ({"delivery": {"concurrency": True}}, "delivery.concurrency is true, must be a whole number from 1 to 4096"),
         ({"delivery": {"timeoutSeconds": 61}}, "delivery.timeoutSeconds is 61, must be 1 to 60"),
         ({"delivery": {"concurrency": 1.0}}, "delivery.concurrency is 1.0, must be a whole number from 1 to 4096"),
         ({"url": "https://example.com:99999/"}, "url has the port '99999', must be 80, 443 or a number from 1024 to 65535"),
