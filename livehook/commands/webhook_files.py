@@ -21,6 +21,8 @@ from schemas.webhooks import State, WebhookSpec
 
 SUFFIXES = (".yaml", ".yml", ".json")
 FILE_BYTES_MAX = 64 * 1024 * 1024
+VALUES_MAX = 1_000_000
+LEVELS_MAX = strict_json.DEPTH_MAX
 VARIABLE = re.compile(r"\$(\$\{|\{([A-Za-z_][A-Za-z0-9_]*)\})")
 SYMBOLS = {"create": "+", "change": "~", "delete": "-", "none": "="}
 
@@ -87,6 +89,7 @@ def _webhooks(source: str, content: bytes) -> list[dict[str, Any]]:
             documents = [strict_json.decode(content)]
         else:
             documents = [document for document in yaml.load_all(content, _Loader) if document is not None]
+            _measure(documents, source, {}, 0)
     except (yaml.YAMLError, strict_json.NotStrict, UnicodeDecodeError, RecursionError) as error:
         raise Wrong(f"{source}: {' '.join(str(error).split())}") from error
     webhooks = [webhook for document in documents for webhook in (document if isinstance(document, list) else [document])]
@@ -94,6 +97,25 @@ def _webhooks(source: str, content: bytes) -> list[dict[str, Any]]:
         if not isinstance(webhook, dict):
             raise Wrong(f"{source}: a webhook must be an object, or a list of them")
     return webhooks
+
+
+def _measure(value: Any, source: str, known: dict[int, tuple[int, int]], level: int) -> tuple[int, int]:
+    """
+    How many values it holds and on how many levels, every alias (``*name``) filled in; each list and object is looked at once.
+
+    Raises:  Wrong: too many or too deep, as whatever holds itself is.
+    """
+    if not isinstance(value, dict | list):
+        return 1, 0
+    found = known.get(id(value))
+    if found is None and level <= LEVELS_MAX:
+        inner = [_measure(one, source, known, level + 1) for one in (value.values() if isinstance(value, dict) else value)]
+        found = known[id(value)] = 1 + sum(count for count, _ in inner), 1 + max((levels for _, levels in inner), default=0)
+    if found is None or level + found[1] > LEVELS_MAX + 1:  # the list of a file's documents is one
+        raise Wrong(f"{source} is nested deeper than {LEVELS_MAX} levels")
+    if found[0] > VALUES_MAX:
+        raise Wrong(f"{source} has more than {VALUES_MAX:,} values")
+    return found
 
 
 def fill(value: Any, environment: Mapping[str, str], source: str) -> Any:

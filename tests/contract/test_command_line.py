@@ -305,6 +305,10 @@ class TestFiles:
             ("- name: a\n- name: a", "is there twice"),
             ("- 5", "a webhook must be an object"),
             ("{", "hooks.yaml"),
+            ("name: a\nargs: &a {b: *a}", "is nested deeper than 128 levels"),
+            (f"name: a\nids: {'[' * 128}{']' * 128}", "is nested deeper than 128 levels"),
+            ("- &a0 [x, x]\n" + "".join(f"- &a{n + 1} [*a{n}, *a{n}]\n" for n in range(30)), "has more than 1,000,000 values"),
+            (f"- &a0 [{{}}]\n{''.join(f'- &a{n + 1} [*a{n}]{chr(10)}' for n in range(200))}", "is nested deeper than 128 levels"),
         ],
     )
     def test_files_that_are_refused(self, run, tmp_path, content, expected):
