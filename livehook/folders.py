@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -14,6 +15,19 @@ from livehook.exits import Failed
 from schemas.errors import Fatal
 
 AGAIN_S = 0.1
+
+
+def writable(folder: Path) -> None:
+    """
+    Make the folder, which several processes may use.
+
+    Raises:  Failed: it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise _unusable(folder, error) from error
 
 
 @contextmanager
@@ -28,7 +42,7 @@ def locked(folder: Path, *, wait_s: float = 0.0) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise Failed(f"cannot write to {folder} ({error.strerror}): choose another folder with --dir") from error
+        raise _unusable(folder, error) from error
     try:
         _lock(descriptor, folder, time.monotonic() + wait_s)
         os.truncate(descriptor, 0)
@@ -36,6 +50,10 @@ def locked(folder: Path, *, wait_s: float = 0.0) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _unusable(folder: Path, error: OSError) -> Failed:
+    return Failed(f"cannot write to {folder} ({error.strerror}): choose another folder with --dir")
 
 
 def _lock(descriptor: int, folder: Path, deadline: float) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from livehook import exits
-from livehook.folders import locked
+from livehook.folders import locked, writable
 from livehook.settings import BadSettings, Settings, load
 from schemas.topics import SLOTS_IN_DEV
 
@@ -88,6 +88,8 @@ def api(*, port: Port = PORTS["api"], serving: Serving = SERVING) -> int:
     settings = serving.settings()
     if not is_loopback(serving.host) and settings.api_token is None:
         raise exits.Wrong(f"--host {serving.host} is open to others: set LIVEHOOK_API_TOKEN, or listen on 127.0.0.1")
+    if settings.activity_url is None:
+        writable(serving.dir)
 
     def make(found: Settings, address: str, fail: Fail) -> tuple[Role, ASGIApp]:
         role = ApiRole(found, folder=serving.dir, address=address, fail=fail)
