@@ -148,5 +148,7 @@ def _selected(client: Client, filters: Mapping[str, str]) -> Iterator[dict[str, 
 def _tell(remote: Remote, verb: str, done: list[str], left: list[dict[str, str]]) -> None:
     """What was done; ends with 1 when something was not."""
     remote.print({verb: done, "left": left}, "\n".join(f"{id_} {verb}" for id_ in done))
+    if not done and not left:
+        note("no dead letters")
     if left:
         raise Failed("\n".join(one["detail"] for one in left))

@@ -56,7 +56,7 @@ def create(
     query
         Which documents: the old or the new value must match [default: true].
     start
-        Where to begin: now [default: now].
+        Where to begin: now, beginning, a time (RFC 3339) or txn:N [default: now].
     """
     wanted = {"collections": collection, "url": url, "query": query, "start": start}
     with _client(remote) as client:

@@ -170,6 +170,8 @@ def test_dead_letters_redrive_and_discard(run, kafka):
     assert (1, f"{lost} discarded\n", "the dead letter 9-9 is not there\n") == run("dead-letters", "discard", lost, "9-9")
     assert [] == json.loads(run("dead-letters", "list", "--output", "json")[1])["items"]
     assert 2 == run("dead-letters", "discard")[0]
+    for verb in ("redrive", "discard"):
+        assert (0, "", "no dead letters\n") == run("dead-letters", verb, "--reason", "invalid")
 
 
 class TestReplay:
