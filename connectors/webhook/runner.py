@@ -113,19 +113,17 @@ class LaneRunner:
         """Do what can be done now."""
         self._work.go_on()
 
-    async def _disable(self, reason: str) -> None:
-        """At once here, and on record, where it holds until the next edit."""
+    def _disable(self, reason: str) -> list[Record]:
+        """At once here; gives what says so on record, where it holds until the next edit."""
         if self.webhook.state is not State.ACTIVE:
-            return
+            return []
         current = self.webhook.current
         at_us = int(self._shared.now() * 1_000_000)
         status = WebhookStatus(current.uid, current.name, current.edit, State.DISABLED, reason, at_us)
         self.update(Webhook(current, status))
         logger.warning("webhook %s is disabled: %s", current.name, reason)
         self._work.reports.notice(NoticeKind.DISABLED, reason)
-        await self._shared.producer.send(
-            [Record(self._shared.webhooks_topic, status_key(current.name), encode_status(status), partition=0)]
-        )
+        return [Record(self._shared.webhooks_topic, status_key(current.name), encode_status(status), partition=0)]
 
     # Commits, and the end.
 

@@ -24,6 +24,7 @@ from connectors.webhook.retry import DeadLetter, Decision, Delivered, Disable, R
 from connectors.webhook.shared import Shared
 from connectors.webhook.starting import Call, starter_of
 from schemas.notices import NoticeKind
+from schemas.topics import Record
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class Sending:
     Args:  swept: called after a sweep: something else may start.
            turned: called soon after the endpoint went down or came back.
            spawn: runs what must be waited for; what it raises ends the process.
-           disable: called with the reason when the endpoint wants no more, or was down for too long.
+           disable: called with the reason when the endpoint wants no more, or was down for too long; gives what is to be put on record.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Sending:
         swept: Callable[[], None],
         turned: Callable[[], None],
         spawn: Spawn,
-        disable: Callable[[str], Coroutine[Any, Any, None]],
+        disable: Callable[[str], Sequence[Record]],
     ) -> None:
         self.health = Health(shared.rng)
         self.policy = Policy(Schedule((0.0,)), 0.0)
@@ -84,12 +85,14 @@ class Sending:
     def _sweep(self) -> None:
         """Deal with all calls that have ended."""
         ended, self._ended = self._ended, []
+        if not ended:  # they were cancelled, and the lane may have another owner
+            return
         try:
             uptime = self._shared.uptime()
             freed = 0
             for held, request, started, began, result in ended:
-                if self._calls.pop(held, None) is not None:  # else it was cancelled
-                    freed += self._settle(held, request, result, started, started + uptime - began)
+                del self._calls[held]
+                freed += self._settle(held, request, result, started, started + uptime - began)
             self._free(freed)
             self._swept()
             self._reports.tell_soon()
@@ -111,7 +114,7 @@ class Sending:
             self._spawn(self._bury(held, decision))
             return False
         elif isinstance(decision, Disable):
-            self._spawn(self._give_up_endpoint(held, decision))
+            self._spawn(self._give_up_endpoint(held, self._disable(decision.reason)))  # at once: what follows is not called
             return False
         else:
             self._put_back(held, decision, ended)
@@ -133,8 +136,8 @@ class Sending:
         self._lane.finished(held)
         self._settled_late()
 
-    async def _give_up_endpoint(self, held: Held, decision: Disable) -> None:
-        await self._disable(decision.reason)
+    async def _give_up_endpoint(self, held: Held, records: Sequence[Record]) -> None:
+        await self._shared.producer.send(records)
         self._lane.give_back(held)
         self._settled_late()
 
@@ -172,5 +175,6 @@ class Sending:
     def cancel(self) -> list[asyncio.Task[None]]:
         """Abandon all calls; gives what is to be waited for until their connections are closed."""
         calls, self._calls = self._calls, {}
+        self._ended.clear()
         self._rest.set()
         return [task for call in calls.values() if (task := call.cancel()) is not None]

@@ -45,10 +45,11 @@ class LaneWork:
     """
     Sends what stands in a lane; nothing before ``is_open``.
 
-    Args:  disable: called with the reason when the endpoint wants no more, or was down for too long; must :meth:`serve` the webhook anew.
+    Args:  disable: called with the reason when the endpoint wants no more, or was down for too long; must :meth:`serve` the webhook anew,
+               and gives what is to be put on record.
     """
 
-    def __init__(self, known: KnownLane, lane: Lane, shared: Shared, disable: Callable[[str], Coroutine[Any, Any, None]]) -> None:
+    def __init__(self, known: KnownLane, lane: Lane, shared: Shared, disable: Callable[[str], Sequence[Record]]) -> None:
         self.reports = Reports(known, shared)
         self.is_ending = False
         self._lane, self._shared = lane, shared

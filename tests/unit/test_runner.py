@@ -919,3 +919,34 @@ async def test_what_is_parked_is_sent_when_a_rewind_comes_to_it(world):
     await world.settle()
     assert [("x", "1"), ("b", "1")] == world.asked()
     assert "rpl_1" == dict(world.calls[1].headers)["livehook-replay"]
+
+
+async def test_what_is_given_up_writes_nothing_more(world):
+    """An answer that has come and was not dealt with is nobody's: the lane may have another owner, who knows better what is parked."""
+    runner = world.runner(retry=Retry(("0s", "60s"), 0.0), delivery=DeliverySettings(concurrency=1))
+    world.log = {0: record(0, "a")}
+    await read(runner, world.log[0])
+    await world.answer(400)
+    world.now += 61
+    runner.go_on()
+    await world.settle()
+    await read(runner, record(1, "b"))
+    await world.answer(200)  # the pointer to a is to be deleted, when there is time
+    written = len(world.written)
+    _, future = world.open.pop()
+    future.set_result(Response(200))
+    await asyncio.sleep(0)  # b has ended, and is not dealt with
+    runner.halt()
+    await world.settle()
+    assert ([("a", "1"), ("a", "2"), ("b", "1")], [], 0) == (world.asked(), world.written[written:], world.shared.calls.used)
+
+
+async def test_who_is_gone_is_not_called_with_what_was_answered_beside_it(world):
+    """Of two answers of one turn the first may be 410: the second makes no room for another call."""
+    runner = world.runner(delivery=DeliverySettings(concurrency=2))
+    await read(runner, *[record(number, f"d{number}") for number in range(6)])
+    for status in (410, 200):
+        _, future = world.open.pop(0)
+        future.set_result(Response(status))
+    await world.settle()
+    assert (2, "disabled") == (len(world.calls), runner.items()[0]["state"])
