@@ -73,6 +73,10 @@ class Health:
         at = self.breaker.next_probe_at
         return None if at is None else max(at, self.pace.resume_at)
 
+    def next_call_at(self, now: float) -> float | None:
+        """When it is called next, while it is not to be called: it is down, or has asked for a pause. None: it may be called."""
+        return self.pace.resume_at if not self.is_down and self.pace.resume_at > now else self.next_probe_at
+
     def room(self, now: float) -> int | None:
         """How many calls may start now; None: as many as you like."""
         pace, breaker = self.pace.allowed(now), self.breaker.room(now)

@@ -92,8 +92,9 @@ class LaneRunner:
             self._work.forgive_all()
         elif before.current.edit != webhook.current.edit:
             self._work.sending.health.breaker.nudge()
-        if before.current.spec.url != webhook.current.spec.url:
-            self._work.sending.health.pace = Pace()  # what the old endpoint asked for is no wish of the new one
+        is_resumed = before.state is State.PAUSED and webhook.state is State.ACTIVE
+        if is_resumed or before.current.spec.url != webhook.current.spec.url:
+            self._work.sending.health.pace = Pace()  # what the old endpoint asked for is no wish of the new one, or of the repaired one
         self.go_on()
 
     def _again(self, parked: Parked) -> Parked:
@@ -208,7 +209,7 @@ class LaneRunner:
         return [
             item_of(
                 self._lane, partition, self._end(partition), webhook=name, state=self.state, health=health, seen=seen,
-                worker=self._shared.worker,
+                worker=self._shared.worker, now=self._shared.now(),
             )
             for partition in sorted(self._lane.partitions)
         ]  # fmt: skip

@@ -32,7 +32,7 @@ def lag_of(offsets: Offsets, end: int, parked: int) -> int:
 
 
 def item_of(
-    lane: Lane, partition: int, end: int, *, webhook: str, state: LaneState, health: Health, seen: Seen, worker: str
+    lane: Lane, partition: int, end: int, *, webhook: str, state: LaneState, health: Health, seen: Seen, worker: str, now: float
 ) -> dict[str, Any]:
     """The item of one partition."""
     offsets = lane.partitions[partition]
@@ -49,7 +49,7 @@ def item_of(
         "queued": waiting,
         "parked": parked,
         "breaker": health.breaker.state.value,
-        "nextProbeAt": time_of(health.next_probe_at),
+        "nextProbeAt": time_of(health.next_call_at(now)),
         "lastDeliveredAt": time_of(seen.delivered_at),
         "lastError": None
         if seen.error is None

@@ -881,6 +881,20 @@ async def test_what_the_old_url_asked_for_does_not_hold_for_the_new_one(world):
     assert 3 == len(world.calls)
 
 
+async def test_a_pause_that_an_endpoint_asked_for_is_shown_and_ends_with_resume(world):
+    """A day without a call does not look like a lane that is well; who has repaired the receiver pauses and resumes the webhook."""
+    runner = world.runner()
+    await read(runner, *[record(number, f"d{number}") for number in range(2)])
+    assert runner.items()[0]["nextProbeAt"] is None
+    await world.answer(*[Response(503, (("retry-after", "86400"),))] * 2)
+    await read(runner, record(2, "new"))
+    assert ("2026-09-22T14:13:20", 2) == (runner.items()[0]["nextProbeAt"][:19], len(world.calls))
+    for edit, state in ((2, State.PAUSED), (3, State.ACTIVE)):
+        runner.update(webhook(edit=edit, state=state))
+    await world.settle()
+    assert (None, 3) == (runner.items()[0]["nextProbeAt"], len(world.calls))
+
+
 def rewound(until: int = 3) -> KnownLane:
     """The lane of webhook one, after a rewind to its beginning."""
     return KnownLane("one", "uid", TOPIC, 1, (Jump(number=7, replay="rpl_1", is_forward=False, to=(0,), until=(until,)),))
