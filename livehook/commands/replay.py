@@ -77,7 +77,7 @@ def place_of(flag: str, text: str) -> dict[str, Any]:
     """
     A place in a lane as the API takes it.
 
-    Raises:  Wrong: it is a txn: without a number. What a time must look like is said by the API.
+    Raises:  Wrong: it is a txn: without a number, or nothing of the kind. What a time must look like is said by the API.
     """
     if text == "beginning":
         return {"beginning": True}
@@ -90,7 +90,10 @@ def place_of(flag: str, text: str) -> dict[str, Any]:
         return {"txnId": int(number)}
     try:
         return {"time": rfc3339(time.time_ns() // 1_000 - int(seconds(text) * 1_000_000))}
-    except BadDuration:
+    except BadDuration as error:
+        if not text[:1].isdigit():
+            first = "beginning, " if flag == "--from" else ""
+            raise Wrong(f"{flag} is {text!r}, must be {first}an offset, a time (RFC 3339, or how long ago: 1h) or txn:N") from error
         return {"time": text}
 
 

@@ -217,7 +217,9 @@ class TestReplay:
             (["adults"], "--from"),
             (["adults", "--from", "txn:x"], "txn: and a number"),
             (["adults", "--from", "9"], "must be 0 to 4"),
-            (["adults", "--from", "yesterday"], "RFC 3339"),
+            (["adults", "--from", "2026-01-31"], "RFC 3339"),
+            (["adults", "--from", "begin"], "must be beginning, an offset, a time (RFC 3339, or how long ago: 1h) or txn:N"),
+            (["adults", "--from", "0", "--until", "end"], "must be an offset, a time"),
         ):
             code, _, error = run("replay", *arguments)
             assert (2, True) == (code, part in error), error
