@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from schemas.avro_source import Source
+from schemas.kept import kept
 
 Write = Callable[[Any], bytes]
 Field = Callable[[str, str], str]
@@ -23,6 +24,8 @@ LONG_MIN, LONG_MAX = -(2**63), 2**63 - 1
 KEYS_KEPT = 1_024
 LAYOUTS_KEPT = 1_024
 HIGH_KEPT = 1_024
+KEY_CHARS_KEPT = 256
+KEYS_MAX, LAYOUT_CHARS_KEPT = 64, 4_096
 LOW_BITS, HIGH_BITS = 28, 36
 PAIR = 0x3FFF
 SMALL_MAX = 2_047  # nearly all lengths, versions and the like
@@ -154,7 +157,7 @@ _PRIMITIVE = frozenset({"string", "bytes", "int", "long", "boolean"})
 _LONGS = _Longs()
 
 
-@lru_cache(maxsize=KEYS_KEPT)  # of maps: names of headers, the same again and again
+@kept(KEYS_KEPT, lambda key: len(key) <= KEY_CHARS_KEPT)  # of maps: names of headers, the same again and again
 def _key(key: str) -> bytes:
     data = key.encode()
     return _LONGS[len(data)] + data
@@ -170,7 +173,7 @@ def _strings(value: Mapping[str, str]) -> bytes:
     return (_layout(tuple(value), tuple(map(len, values))) % values).encode("latin-1")
 
 
-@lru_cache(maxsize=LAYOUTS_KEPT)
+@kept(LAYOUTS_KEPT, lambda keys, _: len(keys) <= KEYS_MAX and sum(map(len, keys)) <= LAYOUT_CHARS_KEPT)
 def _layout(keys: tuple[str, ...], sizes: tuple[int, ...]) -> str:
     """The bytes of a map of ASCII strings of these lengths, as Latin-1, with ``%s`` where they go in."""
     if not keys:

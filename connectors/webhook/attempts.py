@@ -7,13 +7,13 @@ An attempt is produced without waiting and may be lost; a dead letter is acknowl
 from __future__ import annotations
 
 import random
-from functools import lru_cache
 from typing import NamedTuple
 
 from connectors.webhook.calls import Failure, Request, Response
 from connectors.webhook.retry import OUTCOMES, DeadLetter, Decision, RetryAt, Returned, error_of
 from schemas.attempts import BODY_BYTES_MAX, Attempt, Exchanged, attempt_id
 from schemas.deliveries import Delivery
+from schemas.kept import kept
 from schemas.masking import MASK, is_secret_header
 from schemas.records import encode_attempt
 from schemas.topics import Record
@@ -22,6 +22,7 @@ DETAIL_CHARS_MAX = 1_000
 SECRET_CHARS_MIN = 6  # a shorter one would mask half of an answer that has nothing to do with it
 
 NAMES_KEPT = 1_024
+NAMES_MAX, NAMES_CHARS_MAX = 64, 4_096  # of one answer, to be kept
 _AGAIN = (RetryAt, Returned)
 
 
@@ -113,7 +114,8 @@ class _Known(NamedTuple):
     is_plain: bool
 
 
-@lru_cache(maxsize=NAMES_KEPT)  # the same for most calls of a lane; receivers choose names freely, so that it is bounded
+# The same for most calls of a lane; receivers choose names freely, so that it is bounded.
+@kept(NAMES_KEPT, lambda names: len(names) <= NAMES_MAX and sum(map(len, names)) <= NAMES_CHARS_MAX)
 def _known(names: tuple[str, ...]) -> _Known:
     lower = tuple([name.lower() for name in names])
     is_secret = any(is_secret_header(name) for name in names)

@@ -17,12 +17,14 @@ from connectors.webhook.calls import Failure, Request, Response, unsendable
 from connectors.webhook.http import READ_BYTES_MAX, text_of
 from connectors.webhook.tls import Trust
 from schemas.attempts import BODY_BYTES_MAX, ErrorCode
+from schemas.kept import kept
 
 HEAD_BYTES_MAX = 64 * 1024
 INFORMATIONAL_MAX = 16
 # With the framing and trailers that count for no body: chunks of one byte take six.
 WIRE_BYTES_MAX = 16 * READ_BYTES_MAX
 URLS_KEPT = 4_096
+URL_CHARS_KEPT = 1_024
 ANSWERS_KEPT = 64
 ANSWER_BYTES_KEPT = 1_024
 PORTS = {"http": 80, "https": 443}
@@ -71,7 +73,7 @@ def encoded(request: Request) -> tuple[Origin, bytes]:
     return origin, start + lines
 
 
-@lru_cache(maxsize=URLS_KEPT)
+@kept(URLS_KEPT, lambda method, url: len(url) <= URL_CHARS_KEPT)  # of a template, the URL is of a document
 def _line(method: str, url: str) -> tuple[Origin, bytes]:
     """The origin of a URL, and the request line with the Host header; raises Unsendable."""
     if (why := unsendable(Request(method, url, (), (), b""))) is not None:
