@@ -127,13 +127,22 @@ def plan_of(
     made = first_of([one for one, _ in having])
     if made is None or made.backfill is None or made.since is None:
         return None
-    until = next(standing.since for one, standing in having if one is made)
+    until = _first_origins([standing for _, standing in having])
     if made.replaying is not None:
         return replayed(made.replaying, revisions, standings, progress, until=until, is_cancelled=is_cancelled)
     serving = [standing for one, standing in having if one.revision >= made.revision]
     txn_id = 0 if made.snapshot else first_txn(made.spec.start) or 0
     plan = Plan(made.name, made.backfill, serving[0].lane, serving, txn_id, made.created_us - WINDOW_US, progress)
     return replace(plan, snapshot=made.snapshot, snapshot_before=until) if made.snapshot else plan
+
+
+def _first_origins(standings: Sequence[Standing]) -> dict[int, Origin]:
+    """By partition where a backfill has ended the live flow: at the first mark of any of its revisions, also of one that was put aside."""
+    lowest: dict[int, Origin] = {}
+    for standing in standings:
+        for partition, origin in standing.since.items():
+            lowest[partition] = min(lowest.get(partition, origin), origin)
+    return lowest
 
 
 def replayed(

@@ -76,8 +76,10 @@ def edited(
 ) -> WebhookRevision:
     """The next record of a webhook that is there: the same revision, or the next one when the selection changes."""
     newest = newest or current
-    # An unfinished revision above the current one may have marks already: only a later one can put it aside.
+    # An unfinished revision above the current one may have marks already: only a later one can put it aside. If it is the first of a
+    # backfill, the live flow may have ended at them, and the later one has that backfill too, or what has come since is nobody's.
     is_revision = not spec.selects_as(current.spec) or newest.revision != current.revision
+    behind = newest if newest.since is None and newest.is_behind_live else current
     return msgspec.structs.replace(
         current,
         revision=newest.revision + 1 if is_revision else current.revision,
@@ -86,6 +88,8 @@ def edited(
         secrets=list(secrets),
         updated_us=now_us,
         since=None if is_revision else current.since,
+        snapshot=behind.snapshot,
+        replay=behind.replay,
     )
 
 

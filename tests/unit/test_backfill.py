@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
+from livehook.api.revisions import edited, with_replay
 from schemas.backfills import BackfillEnd, BackfillReady, encode_backfill
 from schemas.changes import Change, PassedMark
 from schemas.deliveries import Match
@@ -468,3 +469,38 @@ def test_a_gap_after_a_replay_has_its_own_backfill():
     plan = known(revision(start="now", since=2), going, after).plan("w")
     assert plan is not None
     assert (True, "u.1") == (plan.is_after_gap, plan.id)
+
+
+@pytest.mark.parametrize("state", ReplayState)
+def test_what_a_revision_that_was_put_aside_has_cut_off_is_sent(state):
+    """Its marks may have ended the live flow before a PUT came; whether its replay was cancelled or not, all from then on is new."""
+    subscriptions = known(revision(start="now"))
+    asked = Replay("rpl_1", "w", "u", 5_000_000, (0,), (0,), (0,), (), 1, 5_000_000, first_txn=1)
+    webhook = subscriptions.registry.webhook("w")
+    aside = webhook and with_replay(webhook, newest=webhook.current, replays=[asked], is_ready=False)
+    assert webhook is not None
+    assert aside is not None
+    put = edited(webhook.current, msgspec.structs.replace(webhook.current.spec, url="http://y"), [], newest=aside, now_us=MADE_US)
+    pass_mark(subscriptions, aside, 20)
+    pass_mark(subscriptions, put, 30)
+    answered = msgspec.structs.replace(put, since=[Origin(0, 0, 30)])
+    ended = msgspec.structs.replace(asked, state=state)
+    for key, value in ((answered.key, encode_revision(answered)), (ended.key, encode_replay(ended))):
+        subscriptions.apply(key.encode(), value, subscriptions.position)
+    plan = subscriptions.plan("w")
+    assert plan is not None
+    found = [backfilled(plan, change(offset, N2, N2), {}) for offset in (15, 25, 35)]
+    again = None if state is ReplayState.CANCELLED else "rpl_1"
+    assert [again is not None, True, True] == [one is not None for one in found]
+    assert [None, None] == [one and one.replay for one in found[1:]]
+    assert [1, 0, 0] == [len([*match(subscriptions.queries, change(offset, N2, N2))]) for offset in (15, 25, 35)]
+    assert ["w"] == subscriptions.owed(0)
+
+
+def pass_mark(subscriptions, unfinished, offset):
+    """A revision is written, and its mark is passed there."""
+    at = subscriptions.position
+    subscriptions.apply(unfinished.key.encode(), encode_revision(unfinished), at)
+    since = subscriptions.marked(PassedMark(at, Origin(0, 0, offset)))
+    assert since is not None
+    subscriptions.apply(since.key.encode(), encode_since(since), at + 1)
