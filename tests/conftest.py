@@ -25,7 +25,7 @@ Say = Callable[[str], None]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """`make test` has two processes. Everything that needs Kafka goes to one: it mostly waits, while the other one computes."""
     for item in items:
-        if "integration" in item.path.parts or "kafka" in getattr(item, "fixturenames", ()):
+        if "integration" in item.path.parts:
             item.add_marker(pytest.mark.xdist_group("kafka"))
 
 

@@ -82,7 +82,7 @@ class Http1Sender:
         except Refused as why:
             return Failure(ErrorCode.EGRESS, str(why))
         except TimeoutError:
-            return Failure(ErrorCode.TIMEOUT, f"no connection within {connect_s:g} s")
+            return Failure(ErrorCode.TIMEOUT, f"no connection within {connect_s:.3g} s")
         except ssl.SSLError as error:
             return Failure(ErrorCode.TLS, text_of(error))
         except (socket.gaierror, UnicodeError) as error:  # UnicodeError: a part of the name is empty or too long
