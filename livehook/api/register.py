@@ -74,7 +74,8 @@ class Register:
         self._new_secret = new_secret
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.on_unfinished: Callable[[], None] = lambda: None
-        """Called when a write has failed half-way: there may be something to :meth:`finish` in a minute, and nobody may ask again."""
+        """Called when a write has failed half-way, here or elsewhere: there may be something to :meth:`finish` in a minute, and nobody may
+        ask again."""
 
     def get(self, name: str) -> Webhook:
         """
@@ -183,8 +184,10 @@ class Register:
         if webhook is None or newest is None:
             return None
         current = webhook.current
-        if again and newest.since is None and newest.is_behind_live and newest.backfill != current.backfill:
-            return newest
+        if newest.since is None and newest.is_behind_live and newest.backfill != current.backfill:
+            if again:
+                return newest
+            self.on_unfinished()  # whoever has begun it may be no more, and none may start: the live flow may wait for it
         is_ready = registry.backfill(current).ready is not None
         return revisions.with_snapshot(webhook, newest=newest, gaps=registry.gaps(current), is_ready=is_ready) or revisions.with_replay(
             webhook, newest=newest, replays=registry.replays(current), is_ready=is_ready

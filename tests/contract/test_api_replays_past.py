@@ -14,6 +14,7 @@ import pytest
 from connectors.webhook.offsets import Start, encode
 from connectors.webhook.ownership import jumps_of
 from livehook.api.app import create_app
+from livehook.api.finishing import Finishing
 from livehook.api.snapshots import Snapshots
 from livehook.api.testing import NOW_US, FakeKafka, fake_services
 from schemas.backfills import BackfillReady, encode_backfill
@@ -25,6 +26,7 @@ from schemas.replays import Replay, ReplayState
 from schemas.times import rfc3339
 from schemas.topics import Record, Topics
 from schemas.webhooks import WebhookRevision
+from tests.api import later
 
 TOPICS = Topics(partitions=1)
 LANE = TOPICS.lane("adults").name
@@ -256,6 +258,25 @@ async def test_an_edit_keeps_what_is_under_way(home):
     await home.backfills.look()
     await home.make(query="n >= 2")
     assert (3, "whk_1.-1") == (home.current.revision, home.current.backfill)
+
+
+async def test_another_api_finishes_what_one_that_died_has_begun(home: Home) -> None:
+    """Its marks may have ended the live flow, and no API may start for long."""
+    await home.make()
+    home.happen()
+    await home.ask({"beginning": True})
+    home.kafka.fail_after = 1  # the revision is on record, its marks are not
+    await home.backfills.look()
+    home.kafka.fail_after = None
+    register = fake_services(home.kafka, ticks=later()).register
+    told: list[bool] = []
+    register.on_unfinished = lambda: told.append(True)
+    await Snapshots(register, home.kafka, home.kafka.failures.append).look()
+    assert [True] == told
+    async with asyncio.timeout(5):
+        await Finishing(register, home.kafka.failures.append, every_s=0).run()
+    assert home.current.replaying is not None
+    assert [] == home.kafka.failures
 
 
 async def test_what_a_crash_cut_off_is_begun_by_the_next_api(home):
