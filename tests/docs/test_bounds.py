@@ -15,7 +15,7 @@ ROWS = [
 ]
 FACTS = [row for row in ROWS if row[0] != "what"]
 SHIPPED = ("schemas", "streams", "connectors", "livehook")
-KEEPS = re.compile(r"\b(?:deque|OrderedDict|Queue|Semaphore|ThreadPoolExecutor|lru_cache)\(")
+KEEPS = re.compile(r"\b(?:deque|OrderedDict|Queue|Semaphore|ThreadPoolExecutor|lru_cache)\(|@kept\(")
 UNITS = {"KiB": 1024, "MiB": 1024**2}
 OF_TESTS = "testing.py"
 NUMBER = re.compile(r"([\d,]+)(?: (KiB|MiB))?[a-z ]* \(`([A-Z_]+)`\)")
