@@ -22,6 +22,7 @@ settings.load_profile("livehook")
 Say = Callable[[str], None]
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist asks for the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """`make test` has two processes. Everything that needs Kafka goes to one: it mostly waits, while the other one computes."""
     for item in items:
