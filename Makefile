@@ -2,7 +2,7 @@
 
 BIN = .venv/bin
 MINUTES = 5
-IN_TWO = --numprocesses 2 --dist loadgroup    # tests/conftest.py says who goes where
+IN_TWO = --numprocesses 2    # tests/conftest.py says who goes where
 
 .PHONY: dev test setup unit lint bench chaos soak overload clean
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.broker import Broker, BrokerMissing, open_broker, without_broker
 
@@ -22,12 +24,16 @@ settings.load_profile("livehook")
 Say = Callable[[str], None]
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist asks for the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`make test` has two processes. Everything that needs Kafka goes to one: it mostly waits, while the other one computes."""
-    for item in items:
-        if "integration" in item.path.parts:
-            item.add_marker(pytest.mark.xdist_group("kafka"))
+class OneForKafka(LoadScopeScheduling):  # type: ignore[misc]
+    """All that needs Kafka goes to one of the two processes of `make test`: it mostly waits, while the other one computes."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/integration" if nodeid.startswith("tests/integration/") else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneForKafka:
+    """How pytest-xdist shares the tests out."""
+    return OneForKafka(config, log)
 
 
 @pytest.fixture

@@ -31,8 +31,6 @@ DAY_US = 24 * HOUR_US
 
 Opened = Callable[[], Database]
 
-pytestmark = pytest.mark.xdist_group("postgres")  # one server
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
