@@ -18,6 +18,8 @@ from tests.chaos.report import Kind, Outcome, Report, Violation
 
 Document = Mapping[str, Any]
 
+BEHIND_MAX = 50
+
 
 @dataclass(frozen=True, slots=True)
 class Operation:
@@ -183,7 +185,12 @@ def _check_txn_ids(key: str, arrived: _Arrived, violations: list[Violation]) -> 
 
 
 def _history(operations: Sequence[Operation], arrived: _Arrived, webhooks: Sequence[Webhook]) -> list[_Change]:
-    """The changes that the operations made; where unknown ones leave a choice, so that most of what arrived is explained."""
+    """
+    The changes that the operations made; where unknown ones leave a choice, so that most of what arrived is explained.
+
+    Unknown operations in a row make more histories than can be gone through. So of those that explain less than the best ones only some are
+    kept. One that explains everything is never among them: whether there is a violation stays exact.
+    """
     histories = {_identity(0, None): _History()}
     for operation in operations:
         if operation.outcome is Outcome.FAILED:
@@ -193,7 +200,10 @@ def _history(operations: Sequence[Operation], arrived: _Arrived, webhooks: Seque
             _keep_cheapest(found, _applied(history, operation, arrived, webhooks))
             if operation.outcome is Outcome.UNKNOWN:
                 _keep_cheapest(found, history)
-        histories = found
+        best = min(history.cost for history in found.values())
+        behind = sorted((one for one in found.values() if one.cost > best), key=lambda one: one.cost)[:BEHIND_MAX]
+        kept = [*(one for one in found.values() if one.cost == best), *behind]
+        histories = {_identity(one.version, one.value): one for one in kept}
     beyond = {number: sum(arrival.version > number for arrival in arrived.all()) for number in {one.version for one in histories.values()}}
     return min(histories.values(), key=lambda one: one.cost + beyond[one.version]).changes()
 

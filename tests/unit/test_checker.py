@@ -272,3 +272,15 @@ def _interleaved(rng: random.Random, arrivals: list[Arrival]) -> list[Arrival]:
         lanes.setdefault((arrival.webhook, arrival.key), []).append(arrival)
     turns = rng.sample([lane for lane, many in lanes.items() for _ in many], len(arrivals))
     return [lanes[lane].pop(0) for lane in turns]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_many_unknown_operations_in_a_row_are_gone_through(seed):
+    """As after a minute without a broker: sixty in a row could have made more histories than anybody can look at."""
+    rng = random.Random(seed)
+    fields = [{name: number for name in "bcdef" if rng.random() < 0.5} for number in range(60)]
+    operations = [upsert("people/a", Outcome.UNKNOWN, n=number, **some) for number, some in enumerate(fields)]
+    written = [one for one in operations if rng.random() < 0.5]
+    assert not check([*operations, LIFE[0]], delivered([*written, LIFE[0]]), WEBHOOKS).violations
+    lost = [arrival for arrival in delivered([*written, LIFE[0]]) if arrival.version != 7]
+    assert check([*operations, LIFE[0]], lost, WEBHOOKS).violations
