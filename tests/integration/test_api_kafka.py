@@ -86,17 +86,18 @@ def marks(settings, topics):
 
 
 async def test_a_put_is_answered_when_every_partition_is_marked(settings):
-    """A lane, a revision, a mark in each partition that names it, and the revision again with where the marks stand."""
+    """On record, a lane, a revision, a mark in each partition that names it, and the revision again with where the marks stand."""
     topics = Topics(settings.topic_prefix, PARTITIONS)
     async with running(settings) as (_, client):
         await client.post("/v1/collections/people/documents", json=[{"n": n} for n in range(20)])
         answer = await client.put("/v1/webhooks/adults", json=WEBHOOK)
         assert 201 == answer.status_code
-        (first_offset, first), (_, second) = revisions(settings, topics)
+        (_, claimed), (first_offset, first), (_, second) = revisions(settings, topics)
         found = marks(settings, topics)
 
     assert {topics.lane("adults").name} == topic_ids(settings.kafka(), [topics.lane("adults").name], timeout_s=10).keys()
     assert [[Mark(first_offset)]] * PARTITIONS == [list(one.values()) for one in found]
+    assert claimed == first
     assert (None, [Origin(0, partition, next(iter(one))) for partition, one in enumerate(found)]) == (first.since, second.since)
 
 
@@ -125,7 +126,7 @@ async def test_delete_and_put_again(settings):
         written = [revision for _, revision in revisions(settings, topics)]
 
     assert before != after
-    assert [1, 1, 2, 2, 3, 3] == [revision.revision for revision in written]
+    assert [1, 1, 1, 2, 2, 3, 3, 3] == [revision.revision for revision in written]
     assert written[0].uid != written[-1].uid
 
 
@@ -177,6 +178,6 @@ async def test_changes_of_one_webhook_come_one_after_the_other(settings):
         found = marks(settings, topics)
 
     assert [200, 200, 200, 201] == sorted(answer.status_code for answer in answers)
-    assert [1, 1, 2, 2, 3, 3, 4, 4] == [revision.revision for revision in written]
-    assert [list(range(1, 9))] == [[revision.edit * 2 - (revision.since is None) for revision in written]]
+    assert [1, 1, 1, 2, 2, 3, 3, 4, 4] == [revision.revision for revision in written]
+    assert [[1, *range(1, 9)]] == [[revision.edit * 2 - (revision.since is None) for revision in written]]
     assert [4] * PARTITIONS == [len(one) for one in found]

@@ -68,7 +68,7 @@ def test_a_seed_is_one_world():
 
 def test_the_world_is_not_idle():
     """A simulation without deliveries, crashes or repeats would show nothing."""
-    worlds = [run(seed) for seed in range(1, 41)]
+    worlds = [run(seed) for seed in range(1, 61)]
     arrivals = [arrival for world in worlds for arrival in world.receivers.arrivals]
     told = [line for world in worlds for line in world.trace]
     assert len(arrivals) > 2_000
