@@ -20,6 +20,7 @@ from connectors.kafka.errors import KafkaUnavailable
 from livehook.api.finishing import Finishing
 from livehook.api.problems import Problem
 from livehook.api.register import Register
+from schemas.errors import Invalid
 from schemas.registry import Registry, Webhook
 from schemas.topics import Record, TopicSpec
 from schemas.webhook_validation import Wanted
@@ -206,5 +207,5 @@ def _wanted(spec: WebhookSpec, present: Webhook | None) -> Wanted:
 async def _answered(work: Coroutine[Any, Any, Answer]) -> Answer | None:
     try:
         return await work
-    except (KafkaUnavailable, Problem):
+    except (KafkaUnavailable, Problem, Invalid):
         return None
