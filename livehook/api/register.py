@@ -225,9 +225,10 @@ class Register:
 
     async def _take_up(self, name: str) -> None:
         """Finish a webhook's newest revision, unless somebody else has, or may be about to."""
+        now_us = self._now_us()
         async with self.changing(name):
             revision = self._view.registry.newest(name)
-            if revision is None or revision.since is not None or self._is_under_way(revision):
+            if revision is None or revision.since is not None or _is_under_way(revision, now_us):
                 return
             logger.info("finishing revision %d of webhook %s", revision.revision, name)
             if self._view.registry.webhook(name) is None and not revision.deleted:
@@ -238,17 +239,14 @@ class Register:
             if self._view.registry.newest(name) == revision:  # else somebody was at it all the same: what that one answers holds
                 await self._publish(msgspec.structs.replace(revision, since=since))
 
-    def _is_under_way(self, revision: WebhookRevision) -> bool:
-        """By the clock of whoever wrote it, which may be ahead of ours."""
-        return revision.since is None and abs(self._now_us() - revision.updated_us) < UNDER_WAY_US
-
     async def _drop_lanes(self, ended: Sequence[str]) -> None:
         """Of webhooks that were deleted, unless they have been made again meanwhile."""
         names = {self._topics.lane(name).name: name for name in ended}
         for lane, topic_id in (await self._admin.existing(list(names))).items():
+            now_us = self._now_us()
             async with self.changing(names[lane]):
                 newest = self._view.registry.newest(names[lane])
-                if newest is not None and newest.deleted and not self._is_under_way(newest):
+                if newest is not None and newest.deleted and not _is_under_way(newest, now_us):
                     await self._admin.delete(lane, topic_id)
 
     async def _claim(self, made: WebhookRevision) -> None:
@@ -313,3 +311,12 @@ class Register:
             except (KafkaUnavailable, KafkaRefused, TimeoutError):
                 self.on_unfinished()
                 raise
+
+
+def _is_under_way(revision: WebhookRevision, now_us: int) -> bool:
+    """
+    Whether another API may be about to finish it, by the clock of whoever wrote it, which may be ahead of ours.
+
+    Args:  now_us: from before ``webhooks`` was caught up with: whoever stood still meanwhile would take for left what was finished.
+    """
+    return revision.since is None and abs(now_us - revision.updated_us) < UNDER_WAY_US

@@ -79,6 +79,27 @@ class TestTwoApis:
 
         assert since == kafka.registry.webhook("adults").current.since
 
+    async def test_who_stood_still_for_a_minute_takes_nothing_for_left(self, api, kafka, monkeypatch):
+        """What another API is at is finished by the time that it goes on: how old it was is asked of the clock before the log."""
+        kafka.fail_after = 1
+        problem(await api.put("/v1/webhooks/adults", json=WEBHOOK), 503, "unavailable")
+        kafka.fail_after = None
+        times = [NOW_US]
+        register = fake_services(kafka, ticks=(times[-1] for _ in itertools.count())).register
+
+        async def slow():
+            if (looks := len(times)) == 2:  # the one before it takes the webhook up
+                times.append(NOW_US + UNDER_WAY_US + 1_000)
+            else:
+                times.append(times[-1])
+            assert looks < 3
+
+        written = len(kafka.log["livehook.webhooks", 0])
+        monkeypatch.setattr(kafka, "catch_up", slow)
+        assert not await register.finish()
+        assert [NOW_US, NOW_US, NOW_US + UNDER_WAY_US + 1_000] == times
+        assert written == len(kafka.log["livehook.webhooks", 0])
+
     async def test_what_an_api_that_died_has_left_is_finished_when_it_is_old_enough(self, api, kafka):
         """By an API that started right after it: it looks again until nothing is left."""
         kafka.fail_after = 1
