@@ -136,11 +136,12 @@ class WebhooksFold:
         """Every name that was ever used."""
         return sorted(self._names)
 
-    async def catch_up(self) -> None:
-        """Until everything that is in the topic now is folded in."""
+    async def catch_up(self) -> int:
+        """Until everything that is in the topic now is folded in; the offset that comes after it."""
         place = (self._topic, 0)
         found = await asyncio.to_thread(admin.offsets, self._config, [place], timeout_s=ADMIN_S_MAX)
         await self.wait_until(found[place].end - 1)
+        return found[place].end
 
     async def wait_until(self, offset: int) -> None:
         """Until the record at this offset is folded in."""

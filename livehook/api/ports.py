@@ -50,8 +50,8 @@ class WebhooksView(Protocol):
         """Every name that was ever used, those of deleted and of unfinished webhooks too."""
         ...
 
-    async def catch_up(self) -> None:
-        """Until everything that is in the topic now is folded in. Raises KafkaUnavailable."""
+    async def catch_up(self) -> int:
+        """Until everything that is in the topic now is folded in; the offset that comes after it. Raises KafkaUnavailable."""
         ...
 
     async def wait_until(self, offset: int) -> None:

@@ -226,10 +226,15 @@ class Register:
     async def _take_up(self, name: str) -> None:
         """Finish a webhook's newest revision, unless somebody else has, or may be about to."""
         now_us = self._now_us()
-        async with self.changing(name):
-            revision = self._view.registry.newest(name)
-            if revision is None or revision.since is not None or _is_under_way(revision, now_us):
+        async with self.changing(name) as end:
+            left = self._view.registry.newest(name)
+            if left is None or left.since is not None or _is_under_way(left, now_us):
                 return
+            revision = msgspec.structs.replace(left, updated_us=self._now_us())
+            [offset] = await self._producer.send([self._record(revision)])
+            if offset != end:
+                return  # somebody has written meanwhile, and may be at it: who comes first finishes it, and it looks under way to others
+            await self._view.wait_until(offset)
             logger.info("finishing revision %d of webhook %s", revision.revision, name)
             if self._view.registry.webhook(name) is None and not revision.deleted:
                 await self._open_lane(revision, again=True)
@@ -299,15 +304,15 @@ class Register:
         return Record(self._topics.webhooks.name, revision.key.encode(), encode_revision(revision))
 
     @asynccontextmanager
-    async def changing(self, name: str) -> AsyncIterator[None]:
-        """Nobody else here changes the webhook meanwhile, and what another API process has written is known."""
+    async def changing(self, name: str) -> AsyncIterator[int]:
+        """Nobody else here changes the webhook meanwhile, and what another API process has written is known, up to before this offset."""
         lock = self._locks.get(name)
         if lock is None:
             lock = self._locks[name] = asyncio.Lock()
         async with lock:
-            await self._view.catch_up()
+            end = await self._view.catch_up()
             try:
-                yield
+                yield end
             except (KafkaUnavailable, KafkaRefused, TimeoutError):
                 self.on_unfinished()
                 raise

@@ -119,8 +119,9 @@ class FakeKafka:
         """See :class:`livehook.api.ports.WebhooksView`."""
         return sorted(self._names)
 
-    async def catch_up(self) -> None:
+    async def catch_up(self) -> int:
         """See :class:`livehook.api.ports.WebhooksView`."""
+        return len(self.log.get((self.topics.webhooks.name, 0), []))
 
     async def wait_until(self, offset: int) -> None:
         """See :class:`livehook.api.ports.WebhooksView`; everything is folded at once."""

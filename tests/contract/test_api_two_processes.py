@@ -15,7 +15,7 @@ from schemas.mutations import MARK_KEY
 from schemas.positions import Origin
 from schemas.records import encode_revision
 from schemas.topics import Record
-from tests.api import DOCUMENTS, LANE, TOPICS, WEBHOOK, client, later, problem
+from tests.api import DOCUMENTS, LANE, TOPICS, WEBHOOK, client, later, problem, revisions
 
 
 class TestTwoApis:
@@ -93,12 +93,31 @@ class TestTwoApis:
             else:
                 times.append(times[-1])
             assert looks < 3
+            return len(kafka.log["livehook.webhooks", 0])
 
         written = len(kafka.log["livehook.webhooks", 0])
         monkeypatch.setattr(kafka, "catch_up", slow)
         assert not await register.finish()
         assert [NOW_US, NOW_US, NOW_US + UNDER_WAY_US + 1_000] == times
         assert written == len(kafka.log["livehook.webhooks", 0])
+
+    async def test_of_two_that_find_the_same_left_over_one_finishes_it(self, api, kafka, monkeypatch):
+        """What the first has answered holds: the other one leaves it alone, however close it was."""
+        kafka.fail_after = 1
+        problem(await api.put("/v1/webhooks/adults", json=WEBHOOK), 503, "unavailable")
+        kafka.fail_after = None
+        send = kafka.send
+
+        async def in_step(records):
+            await asyncio.sleep(0)  # the other one comes as far
+            return await send(records)
+
+        monkeypatch.setattr(kafka, "send", in_step)
+        registers = [fake_services(kafka, ticks=later()).register for _ in range(2)]
+        await asyncio.gather(*(register.finish() for register in registers))
+
+        assert 1 == sum(revision.since is not None for revision in revisions(kafka))
+        assert kafka.registry.webhook("adults") is not None
 
     async def test_what_an_api_that_died_has_left_is_finished_when_it_is_old_enough(self, api, kafka):
         """By an API that started right after it: it looks again until nothing is left."""

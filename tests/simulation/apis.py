@@ -96,9 +96,11 @@ class Kafka:
         """All that were read of."""
         return sorted(self._names)
 
-    async def catch_up(self) -> None:
+    async def catch_up(self) -> int:
         """To the present end."""
-        await self.wait_until(await self._effect(lambda: len(self._world.webhooks.records)) - 1)
+        end = await self._effect(lambda: len(self._world.webhooks.records))
+        await self.wait_until(end - 1)
+        return end
 
     async def wait_until(self, offset: int) -> None:
         """To behind that record."""
