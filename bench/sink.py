@@ -26,6 +26,7 @@ from bench.sink_parts import Lanes, RunningSink, receiver
 DOCUMENTS = 5_000
 DONE_S_MAX = 240.0
 WARM_UP_S = 3.0
+BROKER_WARM_UP_S = 45.0  # until then Java compiles, on a core of its own, and every hop waits for it now and then
 DRAIN_S = 2.0
 HALF_A_MINUTE_MS = 10_000.0  # about, of calls one after the other: no more are made where the endpoint is slow
 
@@ -121,6 +122,7 @@ def _full_lanes(arguments: argparse.Namespace, servers: str) -> None:
 
 
 def _steady(arguments: argparse.Namespace, servers: str) -> None:
+    asyncio.run(run_at(servers, arguments.rate, BROKER_WARM_UP_S))
     runs = [asyncio.run(run_at(servers, arguments.rate, arguments.seconds)) for _ in range(arguments.runs)]
     print(f"\none lane, {arguments.rate}/s for {arguments.seconds:g} s, {arguments.runs} runs")
     _heading()

@@ -41,6 +41,7 @@ PARTITIONS = 8
 AUTHORITY = Path(__file__).parents[1] / "tests/contract/trusted.pem"
 TOPICS_S_MAX = 120.0
 READY_S_MAX = 60.0
+STOP = None
 DOCUMENT = b'{"_id":"%b","name":"Susan","age":31,"text":"' + b"x" * 400 + b'"}'
 ANSWER = b"HTTP/1.1 %d X\r\ncontent-length: 2\r\n\r\nok"
 
@@ -48,9 +49,14 @@ _spawn = multiprocessing.get_context("spawn")
 
 
 class Answering(asyncio.Protocol):
-    """Answers every request after a while, by its path: /hang never, /404 with 404, others 200. It finds a request's end, and no more."""
+    """
+    Answers every request after a while, by its path: /hang never, /404 with 404, others 200. It finds a request's end, and no more.
+
+    Asked for /mend, it answers everything with 200 from then on.
+    """
 
     delay_s = 0.0
+    is_mended = False
     took: ClassVar[list[tuple[str, float]]] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -70,25 +76,29 @@ class Answering(asyncio.Protocol):
 
     def _answer(self, head: bytes) -> None:
         path = head[head.find(b" ") + 1 : head.find(b" ", head.find(b" ") + 1)]
-        if path == b"/hang":
+        if path == b"/mend":
+            Answering.is_mended = True
+        if path == b"/hang" and not self.is_mended:
             return
-        at = head.find(b"webhook-id: ") + 12
-        self.took.append((head[at : at + 36].decode(), time.time()))
-        answer = ANSWER % (404 if path == b"/404" else 200)
+        status = 404 if path == b"/404" and not self.is_mended else 200
+        if status == 200:
+            at = head.find(b"webhook-id: ") + 12
+            self.took.append((head[at : at + 36].decode(), time.time()))
+        answer = ANSWER % status
         if self.delay_s:
             asyncio.get_running_loop().call_later(self.delay_s, self._transport.write, answer)
         else:
             self._transport.write(answer)
 
 
-def _receive(told: Connection, delay_s: float, is_tls: bool) -> None:
+def _receive(told: Connection, delay_s: float, is_tls: bool, port: int) -> None:
     async def serve() -> None:
         Answering.delay_s = delay_s
         loop = asyncio.get_running_loop()
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if is_tls else None
         if tls is not None:
             tls.load_cert_chain(AUTHORITY)
-        server = await loop.create_server(Answering, "127.0.0.1", 0, ssl=tls, backlog=4_096)
+        server = await loop.create_server(Answering, "127.0.0.1", port, ssl=tls, backlog=4_096)
         told.send(server.sockets[0].getsockname()[1])
         await loop.run_in_executor(None, told.recv)
         told.send(Answering.took)
@@ -98,10 +108,10 @@ def _receive(told: Connection, delay_s: float, is_tls: bool) -> None:
 
 
 @contextmanager
-def receiver(delay_s: float, took: list[tuple[str, float]], *, is_tls: bool = False) -> Iterator[str]:
-    """The URL of a receiver; afterwards ``took`` has every call that it answered: webhook-id and time."""
+def receiver(delay_s: float, took: list[tuple[str, float]], *, is_tls: bool = False, port: int = 0) -> Iterator[str]:
+    """The URL of a receiver; afterwards ``took`` has every call that it answered with 200: webhook-id and time."""
     ours, theirs = _spawn.Pipe()
-    process = _spawn.Process(target=_receive, args=(theirs, delay_s, is_tls))
+    process = _spawn.Process(target=_receive, args=(theirs, delay_s, is_tls, port))
     process.start()
     try:
         yield f"{'https://localhost' if is_tls else 'http://127.0.0.1'}:{ours.recv()}"
@@ -189,9 +199,14 @@ def _sink(told: Connection, servers: str, prefix: str, expected: int) -> None:
         while sink.check != "ok" or not sink.lanes():  # noqa: ASYNC110 - what is measured must not be told
             await asyncio.sleep(0.01)
         told.send(len(sink.lanes()))
-        stop = asyncio.get_running_loop().run_in_executor(None, told.recv)
+        asked = asyncio.get_running_loop().run_in_executor(None, told.recv)
         begun_cpu = time.process_time()
-        while not (stop.done() or 0 < expected <= len(sender.calls)):  # noqa: ASYNC110
+        while not 0 < expected <= len(sender.calls):
+            if asked.done():
+                if asked.result() is STOP:
+                    break
+                told.send(sum(item["lag"] for item in sink.lanes()))
+                asked = asyncio.get_running_loop().run_in_executor(None, told.recv)
             await asyncio.sleep(0.005)
         cpu_s, lanes = time.process_time() - begun_cpu, sink.lanes()
         resident, resident_max = psutil.Process().memory_info().rss, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -244,6 +259,13 @@ class RunningSink:
         count: int = self._pipe.recv()
         return count
 
+    def lag(self) -> int:
+        """Deliveries that are still to be made, parked ones included."""
+        self._pipe.send("lag")
+        assert self._pipe.poll(READY_S_MAX), "the sink does not answer"
+        lag: int = self._pipe.recv()
+        return lag
+
     @property
     def memory(self) -> int:
         """Bytes resident."""
@@ -252,7 +274,7 @@ class RunningSink:
     def result(self, timeout_s: float) -> tuple[dict[str, float], list[dict[str, object]]]:
         """Its figures, and its lanes as they were in the end."""
         if not self._expected:
-            self._pipe.send(None)
+            self._pipe.send(STOP)
         assert self._pipe.poll(timeout_s), f"the sink was not done within {timeout_s:g} s"
         found: tuple[dict[str, float], list[dict[str, object]]] = self._pipe.recv()
         self._pipe.send(None)

@@ -6,7 +6,6 @@ there is, no document going back. ``LIVEHOOK_SIM_SEED`` and ``LIVEHOOK_SIM_SEEDS
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import re
 from collections import defaultdict
@@ -19,9 +18,7 @@ import pytest
 from livehook.api.revisions import with_snapshot
 from schemas.deliveries import Match
 from schemas.gaps import Gap, gap_marker
-from schemas.mutations import MARK_KEY, Mark
-from schemas.positions import Origin
-from schemas.records import decode_delivery, encode_mark, encode_revision
+from schemas.records import decode_delivery
 from schemas.registry import Registry
 from schemas.webhooks import WebhookRevision
 from tests.simulation.oracle import QUERIES, history
@@ -82,12 +79,7 @@ class LosingWorld(World):
         return with_snapshot(webhook, newest=registry.newest(name), gaps=gaps, is_ready=_is_over(registry, name, self.partitions))
 
     def _publish(self, pending: WebhookRevision) -> Steps:
-        offset = self.webhooks.append(pending.key.encode(), encode_revision(pending))
-        yield
-        since = []
-        for partition, log in enumerate(self.mutations):
-            since.append(Origin(0, partition, log.append(MARK_KEY, encode_mark(Mark(offset)))))
-            yield
+        since = yield from self._marks(pending)
         known = {origin.partition: origin for origin in self.registry().since(pending)}
         self._put(msgspec.structs.replace(pending, since=[known.get(origin.partition, origin) for origin in since]))
         self.tell(f"snapshot {pending.snapshot} of {pending.name} since {since}")
@@ -209,14 +201,6 @@ def _documents(world: LosingWorld, name: str, settled: list[Settled]) -> Iterato
             yield f"{name}: {key} went back: {versions[key]}"
     if not world.expired and world.gaps(name) and held != world.present(name):
         yield f"{name}: the receiver holds {held}, there is {world.present(name)}"
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    """What lanes log of so many mishaps is read by nobody."""
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.parametrize("seed", range(SEED, SEED + SEEDS))

@@ -5,10 +5,7 @@ anything from another. ``LIVEHOOK_SIM_SEED`` and ``LIVEHOOK_SIM_SEEDS`` as in te
 
 from __future__ import annotations
 
-import logging
-import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -16,20 +13,12 @@ from livehook.api.register import Register
 from schemas.registry import Registry
 from tests.conftest import Say
 from tests.simulation.lives import LivesWorld, broken, run
+from tests.simulation.seeds import COUNT, FIRST
 
-SEED = int(os.environ.get("LIVEHOOK_SIM_SEED") or time.time_ns() // 1_000 % 1_000_000_000)
-SEEDS = int(os.environ.get("LIVEHOOK_SIM_SEEDS", "500")) // 10 + 1
+SEEDS = COUNT // 10 + 1
 SEEDS_MAX = 1_000
 
 Patch = pytest.MonkeyPatch
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    """What is logged of so many mishaps is read by nobody."""
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 def found(seed: int) -> tuple[LivesWorld | None, list[str]]:
@@ -44,8 +33,8 @@ def found(seed: int) -> tuple[LivesWorld | None, list[str]]:
 @pytest.mark.timeout(60 + SEEDS)
 def test_what_was_answered_holds_whoever_dies(say: Say) -> None:
     """The last PUT of a name holds from before the next mutation on, in a lane of its own; the last DELETE leaves nothing behind."""
-    say(f"LIVEHOOK_SIM_SEED={SEED} of the lives of webhooks")
-    for seed in range(SEED, SEED + SEEDS):
+    say(f"LIVEHOOK_SIM_SEED={FIRST} of the lives of webhooks")
+    for seed in range(FIRST, FIRST + SEEDS):
         world, violations = found(seed)
         assert violations == [], f"seed {seed}\n" + "\n".join(world.trace if world is not None else [])
 

@@ -7,7 +7,6 @@ in test_simulation.py, of which a tenth is run here.
 from __future__ import annotations
 
 import functools
-import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterator
@@ -18,9 +17,7 @@ import pytest
 
 from livehook.api.revisions import with_replay
 from schemas.deliveries import Delivery
-from schemas.mutations import MARK_KEY, Mark
-from schemas.positions import Origin
-from schemas.records import decode_delivery, encode_mark, encode_revision
+from schemas.records import decode_delivery
 from schemas.registry import Registry
 from schemas.replays import Replay, ReplayState, encode_replay
 from schemas.webhooks import WebhookRevision
@@ -123,12 +120,7 @@ class ReturningWorld(World):
         return with_replay(webhook, newest=registry.newest(name), replays=registry.replays(webhook.current), is_ready=is_over)
 
     def _publish(self, pending: WebhookRevision) -> Steps:
-        offset = self.webhooks.append(pending.key.encode(), encode_revision(pending))
-        yield
-        since = []
-        for partition, log in enumerate(self.mutations):
-            since.append(Origin(0, partition, log.append(MARK_KEY, encode_mark(Mark(offset)))))
-            yield
+        since = yield from self._marks(pending)
         known = {origin.partition: origin for origin in self.registry().since(pending)}
         self._put(msgspec.structs.replace(pending, since=[known.get(origin.partition, origin) for origin in since]))
         self.busy.discard(pending.name)
@@ -267,14 +259,6 @@ def _order(what: str, sent: list[Sent]) -> Iterator[str]:
     for key, version, _ in sent:
         versions[key].append(version)
     yield from (f"{what}: {key} went back: {found}" for key, found in versions.items() if found != sorted(found))
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    """What lanes log of so many mishaps is read by nobody."""
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.parametrize("seed", range(SEED, SEED + SEEDS))

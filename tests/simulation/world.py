@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -210,16 +211,21 @@ class World:
         number, edit = (1, 1) if before is None else (before.revision + 1, before.edit + 1)
         replay = None if before is None else before.replay
         pending = WebhookRevision(name, name, number, edit, spec, [], created_us, created_us, replay=replay)
+        since = yield from self._marks(pending)
+        self._put(msgspec.structs.replace(pending, since=since))
+        from_start = start != "now" and number == 1
+        self.revisions[name].append(Made(number, query, tuple(-1 if from_start else origin.offset for origin in since)))
+        self.tell(f"webhook {name}/{number} {query} from {start} since {[origin.offset for origin in since]}")
+
+    def _marks(self, pending: WebhookRevision) -> Generator[None, None, list[Origin]]:
+        """A revision that has no ``since`` yet, and its marks: where it begins in each partition."""
         offset = self.webhooks.append(pending.key.encode(), encode_revision(pending))
         yield
         since = []
         for partition, log in enumerate(self.mutations):
             since.append(Origin(0, partition, log.append(MARK_KEY, encode_mark(Mark(offset)))))
             yield
-        self._put(msgspec.structs.replace(pending, since=since))
-        from_start = start != "now" and number == 1
-        self.revisions[name].append(Made(number, query, tuple(-1 if from_start else origin.offset for origin in since)))
-        self.tell(f"webhook {name}/{number} {query} from {start} since {[origin.offset for origin in since]}")
+        return since
 
     def edit_webhook(self, name: str, *, is_paused: bool) -> None:
         """Another edit that selects the same."""
