@@ -43,15 +43,12 @@ async def run(servers: str, *, count: int, rate: int, seconds: float) -> None:
             sink.wait_ready()
             sent = await fill(lanes, [*good, *bad], rate=rate, seconds=seconds)
             await asyncio.sleep(SETTLED_S)
-            print(
-                f"{sum(map(len, sent.values()))} deliveries, {await asyncio.to_thread(sink.lag)} still to be made: now the endpoints come back"
-            )
-            mended = time.time()
+            print(f"{sum(map(len, sent.values()))} deliveries, of which {await asyncio.to_thread(sink.lag)} are still to be made")
+            began = time.time()
             with receiver(0.0, took, port=port):
-                httpx.get(f"{url}/mend", headers={"content-length": "0"}, trust_env=False)
-                while (lag := await asyncio.to_thread(sink.lag)) and time.time() < mended + DELIVERED_S_MAX:
-                    await asyncio.sleep(LOOK_S)
-                print(f"after {time.time() - mended:.0f} s {lag} are left")
+                await asyncio.to_thread(httpx.get, f"{url}/mend", headers={"content-length": "0"}, trust_env=False)
+                lag = await asyncio.to_thread(delivered, sink)
+                print(f"the endpoints came back, and after {time.time() - began:.0f} s {lag} are left")
         finally:
             sink.close()
     await lanes.producer.stop(10)
@@ -62,6 +59,14 @@ async def run(servers: str, *, count: int, rate: int, seconds: float) -> None:
     print(f"never delivered {sum(order.count(-1) for order in orders)}")
     print(f"documents out of order {sum(order != sorted(order) for order in orders)}")
     print(f"dead letters {sum(at.end for at in dead.values())}")
+
+
+def delivered(sink: RunningSink) -> int:
+    """Wait until nothing is left to be delivered, or for too long; how much is left."""
+    until = time.monotonic() + DELIVERED_S_MAX
+    while (lag := sink.lag()) and time.monotonic() < until:
+        time.sleep(LOOK_S)
+    return lag
 
 
 async def fill(lanes: Lanes, names: list[str], *, rate: int, seconds: float) -> dict[tuple[str, int], list[str]]:
