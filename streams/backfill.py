@@ -19,6 +19,7 @@ from schemas.topics import DAY_MS
 from schemas.webhooks import PastReplay, WebhookRevision
 from streams.matching import ANY, Standing, event_of
 from streams.standing.documents import Documents
+from streams.standing.needles import any_of, may_hold, needles_of
 
 WINDOW_US = 7 * DAY_MS * 1_000
 """For so long ``changes`` keeps every change, and after that the latest of each document: see schemas/topics.py."""
@@ -68,6 +69,11 @@ class Plan:
         """Those that any revision asks for; None: it asks for all."""
         names = frozenset(name for one in self.revisions for query in one.queries for name in query.collections)
         return None if ANY in names else names
+
+    @property
+    def needles(self) -> frozenset[bytes] | None:
+        """What of it stands in the bytes of every change that leads to a delivery (see needles.py); None: nothing is known."""
+        return any_of(needles_of(query.selection.condition) for one in self.revisions for query in one.queries)
 
     @property
     def lane_partition(self) -> int | None:
@@ -243,3 +249,8 @@ def is_of(key: bytes | None, collections: frozenset[str] | None) -> bool:
         return True
     collection, slash, _ = key.partition(b"/")
     return not slash or collection.decode(errors="replace") in collections
+
+
+def may_lead(key: bytes | None, value: bytes, needles: frozenset[bytes] | None) -> bool:
+    """Whether a record of ``changes`` may lead to a delivery, by its bytes alone; a mark does."""
+    return needles is None or key is None or b"/" not in key or may_hold(value, needles)

@@ -19,7 +19,7 @@ from schemas.records import decode_change
 from schemas.registry import Webhook
 from schemas.topics import Topics
 from schemas.webhooks import PastReplay
-from streams.backfill import Plan, Repeats, backfilled, is_of, replayed
+from streams.backfill import Plan, Repeats, backfilled, is_of, may_lead, replayed
 from streams.matching import standing_of
 
 
@@ -43,9 +43,10 @@ class Past:
         places = [(topic.name, partition) for partition in range(topic.partitions)]
         begin = await self._logs.offsets_at(places, max(plan.first_txn - CLOCKS_US_MAX, 0))
         for place, (first, end) in (await self._logs.ends(places)).items():
-            repeats, collections = Repeats(plan.is_snapshot), plan.collections
+            repeats, collections, needles = Repeats(plan.is_snapshot), plan.collections, plan.needles
             async for records in self._logs.read(*place, max(first, begin[place]), end):
-                yield [one for one in _found(plan, collections, repeats, records) if until_txn is None or one.change.txn_id < until_txn]
+                wanted = [one for one in records if is_of(one.key, collections) and one.value and may_lead(one.key, one.value, needles)]
+                yield [one for one in _found(plan, repeats, wanted) if until_txn is None or one.change.txn_id < until_txn]
                 await asyncio.sleep(0)  # a million of them keep nobody else waiting
 
     def _plan(self, webhook: Webhook, first_txn: int, now_us: int) -> Plan | None:
@@ -77,12 +78,10 @@ def until_txn_of(moment: Moment | None, first_txn: int) -> int | None:
     return until_txn
 
 
-def _found(plan: Plan, collections: frozenset[str] | None, repeats: Repeats, records: Sequence[LogRecord]) -> list[Delivery]:
+def _found(plan: Plan, repeats: Repeats, records: Sequence[LogRecord]) -> list[Delivery]:
     found: list[Delivery] = []
     for record in records:
-        if record.value is None or not is_of(record.key, collections):
-            continue
-        change = decode_change(record.value)
+        change = decode_change(record.value or b"")
         if isinstance(change, Change) and not repeats.is_repeat(change) and (delivery := backfilled(plan, change, {})) is not None:
             found.append(delivery)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
@@ -12,8 +13,9 @@ from hypothesis.strategies import SearchStrategy
 from schemas.changes import Change
 from schemas.deliveries import Match
 from schemas.positions import Origin
+from schemas.strict_json import normalise
 from streams.matching import SimpleStandingQueries, Standing, StandingQuery
-from streams.query import to_text
+from streams.query import compile_query, to_text
 from streams.query.ast import (
     And,
     ArrayOf,
@@ -40,6 +42,7 @@ from streams.standing.documents import changed
 from streams.standing.found import Found
 from streams.standing.index import IndexedStandingQueries
 from streams.standing.levels import Level
+from streams.standing.needles import may_hold, needles_of
 from streams.standing.places import Places
 from streams.standing.predicates import Absent, Element, Equals, Flag, Interval, Predicate, Prefix, value_at
 from streams.standing.selection import selection_of
@@ -120,6 +123,17 @@ def test_a_query_that_matches_meets_its_condition(tree: Expression, document: di
     assert holds or not matches
     if condition.exact:
         assert matches is holds
+
+
+@SETTINGS
+@given(trees, st.one_of(plain_documents, documents), st.booleans())
+@example(tree=compile_query("a = '😀'").ast, document={"a": "😀"}, is_escaped=True)
+def test_a_document_that_matches_is_not_passed_over(tree: Expression, document: dict[str, Any], is_escaped: bool) -> None:
+    """However its strings were written: a backfill decodes it."""
+    needles = needles_of(condition_of(tree))
+    data = normalise(json.dumps(document, ensure_ascii=is_escaped).encode())
+    if compile_tree(tree)(document):
+        assert needles is None or may_hold(data, needles)
 
 
 bounds = st.one_of(st.sampled_from(NUMBERS), st.integers(-(2**1023), 2**1023), st.floats(allow_nan=False, allow_infinity=False))

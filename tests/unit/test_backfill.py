@@ -20,7 +20,7 @@ from schemas.replays import Replay, ReplayState, encode_replay
 from schemas.topics import Topics
 from schemas.webhooks import PastReplay, WebhookRevision, WebhookSince, WebhookSpec
 from streams import asking, backfill_run
-from streams.backfill import WINDOW_US, Repeats, backfilled, is_of
+from streams.backfill import WINDOW_US, Repeats, backfilled, is_of, may_lead
 from streams.backfilling import Backfills
 from streams.matching import match
 from streams.metrics import StreamsMetrics
@@ -106,6 +106,34 @@ def test_changes_of_other_collections_are_told_by_their_key():
     assert [True, False, True, True] == [
         is_of(b"c/1", frozenset("c")), is_of(b"d/c/1", frozenset("c")), is_of(MARK_KEY, frozenset("c")), is_of(b"d/1", None)
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("query", "needles"),
+    [
+        ("a = 'x'", {b'"x"'}),
+        ("a = 'x' AND n > 3", {b'"x"'}),
+        ("n > 3 AND starts_with(a, 'x')", {b'"x'}),
+        ("a IN ('x', 'y')", {b'"x"', b'"y"'}),
+        ("a = 'x' OR starts_with(b, 'é\"')", {b'"x"', '"é\\"'.encode()}),
+        ("a = 'x' OR n = 3", None),
+        ("NOT a = 'x'", None),
+        ("true", None),
+        ("false", set()),
+    ],
+)
+def test_what_must_stand_in_the_bytes_of_a_change(query, needles):
+    """Strings that a query asks for; a number may be written in many ways."""
+    plan = known(revision(query=query)).plan("w")
+    assert needles == plan.needles
+
+
+def test_a_change_is_passed_over_by_its_bytes_alone():
+    """But for a mark, and where something is escaped, which may be what is looked for."""
+    needles = frozenset({b'"x"'})
+    asked = [(b"c/1", b'{"a":"x"}'), (b"c/1", b'{"a":"y"}'), (b"c/1", b'{"a":"\\u0078"}'), (MARK_KEY, b""), (None, b"")]
+    assert [True, False, True, True, True] == [may_lead(key, value, needles) for key, value in asked]
+    assert may_lead(b"c/1", b"", None)
 
 
 @pytest.mark.parametrize(("live", "share"), [(0.0, SHARE_MAX), (0.5, SHARE_MAX - 0.5), (1.0, SHARE_MIN)])
