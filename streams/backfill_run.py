@@ -172,6 +172,8 @@ class BackfillRun:
         size, collections, needles = 0, plan.collections, plan.needles
         for place in range(first, len(records)):
             record = records[place]
+            if self._around.turn.is_over:
+                await self._around.turn.rest()
             if record.value is None or not is_of(record.key, collections) or not may_lead(record.key, record.value, needles):
                 continue
             change = decoded(self._around.topics.changes.name, self._partition, record)
@@ -184,8 +186,6 @@ class BackfillRun:
                 size += len(found.value or b"")
                 if size >= BATCH_BYTES_MAX:
                     return deliveries, place + 1, None
-            if self._around.turn.is_over:
-                await self._around.turn.rest()
         return deliveries, len(records), None
 
     def _delivery(self, plan: Plan, change: Change) -> Delivery | None:

@@ -15,6 +15,7 @@ from connectors.kafka.reading import offset_of, read_partition
 from livehook.api.ports import LogRecord
 from schemas.registry import Registry
 from schemas.topics import TopicSpec
+from schemas.webhooks import WebhookRevision
 
 ADMIN_S_MAX = 10.0
 READ_BACK_S_MAX = 10.0
@@ -119,6 +120,7 @@ class WebhooksFold:
         self._config = config
         self._topic = topic
         self._names: set[str] = set()
+        self._offsets: dict[bytes, int] = {}
         self._fail = fail
         self._loop = asyncio.get_running_loop()
         self._reader = CompactedReader(config, topic, self._received, on_failure=self._failed)
@@ -136,25 +138,28 @@ class WebhooksFold:
         """Every name that was ever used."""
         return sorted(self._names)
 
-    async def catch_up(self) -> int:
-        """Until everything that is in the topic now is folded in; the offset that comes after it."""
+    def offset(self, revision: WebhookRevision) -> int:
+        """Where the last record of a revision stands."""
+        return self._offsets[revision.key.encode()]
+
+    async def catch_up(self) -> None:
+        """Until everything that is in the topic now is folded in."""
         place = (self._topic, 0)
         found = await asyncio.to_thread(admin.offsets, self._config, [place], timeout_s=ADMIN_S_MAX)
         await self.wait_until(found[place].end - 1)
-        return found[place].end
 
     async def wait_until(self, offset: int) -> None:
         """Until the record at this offset is folded in."""
         # The reader hands a record over to the loop before it tells that it is past it, so the fold is done when this returns.
         await self._reader.wait_until_async(offset + 1, READ_BACK_S_MAX)
 
-    def _received(self, key: bytes, value: bytes | None, _: int) -> None:
-        self._loop.call_soon_threadsafe(self._apply, key, value)
+    def _received(self, key: bytes, value: bytes | None, offset: int) -> None:
+        self._loop.call_soon_threadsafe(self._apply, key, value, offset)
 
     def _failed(self, error: Exception) -> None:
         self._loop.call_soon_threadsafe(self._fail, error)
 
-    def _apply(self, key: bytes, value: bytes | None) -> None:
+    def _apply(self, key: bytes, value: bytes | None, offset: int) -> None:
         try:
             name = self.registry.apply(key, value)
         except Exception as error:  # noqa: BLE001 - whatever it is, from here on the fold would be wrong
@@ -162,3 +167,4 @@ class WebhooksFold:
             return
         if name is not None:
             self._names.add(name)
+            self._offsets[key] = offset  # of tombstones too: as many as the topic has keys

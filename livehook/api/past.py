@@ -43,10 +43,9 @@ class Past:
         places = [(topic.name, partition) for partition in range(topic.partitions)]
         begin = await self._logs.offsets_at(places, max(plan.first_txn - CLOCKS_US_MAX, 0))
         for place, (first, end) in (await self._logs.ends(places)).items():
-            repeats, collections, needles = Repeats(plan.is_snapshot), plan.collections, plan.needles
+            repeats = Repeats(plan.is_snapshot)
             async for records in self._logs.read(*place, max(first, begin[place]), end):
-                wanted = [one for one in records if is_of(one.key, collections) and one.value and may_lead(one.key, one.value, needles)]
-                yield [one for one in _found(plan, repeats, wanted) if until_txn is None or one.change.txn_id < until_txn]
+                yield [one for one in _found(plan, repeats, records) if until_txn is None or one.change.txn_id < until_txn]
                 await asyncio.sleep(0)  # a million of them keep nobody else waiting
 
     def _plan(self, webhook: Webhook, first_txn: int, now_us: int) -> Plan | None:
@@ -80,8 +79,11 @@ def until_txn_of(moment: Moment | None, first_txn: int) -> int | None:
 
 def _found(plan: Plan, repeats: Repeats, records: Sequence[LogRecord]) -> list[Delivery]:
     found: list[Delivery] = []
+    collections, needles = plan.collections, plan.needles
     for record in records:
-        change = decode_change(record.value or b"")
+        if record.value is None or not is_of(record.key, collections) or not may_lead(record.key, record.value, needles):
+            continue
+        change = decode_change(record.value)
         if isinstance(change, Change) and not repeats.is_repeat(change) and (delivery := backfilled(plan, change, {})) is not None:
             found.append(delivery)
     return found

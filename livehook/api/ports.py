@@ -50,8 +50,12 @@ class WebhooksView(Protocol):
         """Every name that was ever used, those of deleted and of unfinished webhooks too."""
         ...
 
-    async def catch_up(self) -> int:
-        """Until everything that is in the topic now is folded in; the offset that comes after it. Raises KafkaUnavailable."""
+    def offset(self, revision: WebhookRevision) -> int:
+        """Where the last record of a revision that was folded in stands. Raises KeyError: there is none."""
+        ...
+
+    async def catch_up(self) -> None:
+        """Until everything that is in the topic now is folded in. Raises KafkaUnavailable."""
         ...
 
     async def wait_until(self, offset: int) -> None:

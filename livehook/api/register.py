@@ -225,21 +225,16 @@ class Register:
 
     async def _take_up(self, name: str) -> None:
         """Finish a webhook's newest revision, unless somebody else has, or may be about to."""
-        now_us = self._now_us()
-        async with self.changing(name) as end:
-            left = self._view.registry.newest(name)
-            if left is None or left.since is not None or _is_under_way(left, now_us):
+        looked_us = self._now_us()
+        async with self.changing(name):
+            revision = self._view.registry.newest(name)
+            if revision is None or revision.since is not None or self._is_under_way(revision, looked_us):
                 return
-            revision = msgspec.structs.replace(left, updated_us=self._now_us())
-            [offset] = await self._producer.send([self._record(revision)])
-            if offset != end:
-                return  # somebody has written meanwhile, and may be at it: who comes first finishes it, and it looks under way to others
-            await self._view.wait_until(offset)
             logger.info("finishing revision %d of webhook %s", revision.revision, name)
             if self._view.registry.webhook(name) is None and not revision.deleted:
                 await self._open_lane(revision, again=True)
             await self._ensure_lane(revision)
-            since = await self._mark(revision)
+            since = await self._marks(revision, self._view.offset(revision))  # not written again: somebody may have finished it by now
             await self._view.catch_up()
             if self._view.registry.newest(name) == revision:  # else somebody was at it all the same: what that one answers holds
                 await self._publish(msgspec.structs.replace(revision, since=since))
@@ -248,11 +243,19 @@ class Register:
         """Of webhooks that were deleted, unless they have been made again meanwhile."""
         names = {self._topics.lane(name).name: name for name in ended}
         for lane, topic_id in (await self._admin.existing(list(names))).items():
-            now_us = self._now_us()
+            looked_us = self._now_us()
             async with self.changing(names[lane]):
                 newest = self._view.registry.newest(names[lane])
-                if newest is not None and newest.deleted and not _is_under_way(newest, now_us):
+                if newest is not None and newest.deleted and not self._is_under_way(newest, looked_us):
                     await self._admin.delete(lane, topic_id)
+
+    def _is_under_way(self, revision: WebhookRevision, looked_us: int) -> bool:
+        """
+        Whether another API may be at it, by the clock of whoever wrote it, which may be ahead of ours.
+
+        Args:  looked_us: from before ``webhooks`` was read: to whoever has stood still since then, what is fresh would be old.
+        """
+        return revision.since is None and looked_us - UNDER_WAY_US < revision.updated_us < self._now_us() + UNDER_WAY_US
 
     async def _claim(self, made: WebhookRevision) -> None:
         """
@@ -291,6 +294,10 @@ class Register:
     async def _mark(self, revision: WebhookRevision) -> list[Origin]:
         """Write a revision that has no ``since`` yet, and find out where in each partition of ``mutations`` it begins."""
         [offset] = await self._producer.send([self._record(revision)])
+        return await self._marks(revision, offset)
+
+    async def _marks(self, revision: WebhookRevision, offset: int) -> list[Origin]:
+        """Marks that name the revision by the offset of its record, and where it begins then."""
         topic, mark = self._topics.mutations.name, encode_mark(Mark(offset))
         marks = [Record(topic, MARK_KEY, mark, partition=partition) for partition in range(self._topics.partitions)]
         installation = self._view.registry.installation
@@ -304,24 +311,15 @@ class Register:
         return Record(self._topics.webhooks.name, revision.key.encode(), encode_revision(revision))
 
     @asynccontextmanager
-    async def changing(self, name: str) -> AsyncIterator[int]:
-        """Nobody else here changes the webhook meanwhile, and what another API process has written is known, up to before this offset."""
+    async def changing(self, name: str) -> AsyncIterator[None]:
+        """Nobody else here changes the webhook meanwhile, and what another API process has written is known."""
         lock = self._locks.get(name)
         if lock is None:
             lock = self._locks[name] = asyncio.Lock()
         async with lock:
-            end = await self._view.catch_up()
+            await self._view.catch_up()
             try:
-                yield end
+                yield
             except (KafkaUnavailable, KafkaRefused, TimeoutError):
                 self.on_unfinished()
                 raise
-
-
-def _is_under_way(revision: WebhookRevision, now_us: int) -> bool:
-    """
-    Whether another API may be about to finish it, by the clock of whoever wrote it, which may be ahead of ours.
-
-    Args:  now_us: from before ``webhooks`` was caught up with: whoever stood still meanwhile would take for left what was finished.
-    """
-    return revision.since is None and abs(now_us - revision.updated_us) < UNDER_WAY_US

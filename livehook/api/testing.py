@@ -119,9 +119,13 @@ class FakeKafka:
         """See :class:`livehook.api.ports.WebhooksView`."""
         return sorted(self._names)
 
-    async def catch_up(self) -> int:
+    def offset(self, revision: WebhookRevision) -> int:
         """See :class:`livehook.api.ports.WebhooksView`."""
-        return len(self.log.get((self.topics.webhooks.name, 0), []))
+        keys = [record.key for record in self.log[self.topics.webhooks.name, 0]]
+        return len(keys) - 1 - keys[::-1].index(revision.key.encode())
+
+    async def catch_up(self) -> None:
+        """See :class:`livehook.api.ports.WebhooksView`."""
 
     async def wait_until(self, offset: int) -> None:
         """See :class:`livehook.api.ports.WebhooksView`; everything is folded at once."""

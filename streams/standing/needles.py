@@ -14,10 +14,11 @@ from streams.standing.conditions import Condition
 from streams.standing.predicates import Element, Equals, Predicate, Prefix
 
 _ESCAPE = b"\\"
+_NEEDLES_MAX = 8  # looking for more in each change takes longer than decoding it
 
 
 def needles_of(condition: Condition) -> frozenset[bytes] | None:
-    """One of these stands in every document for which the condition holds, if nothing in it is escaped; None: nothing is known."""
+    """One of these few stands in every document for which the condition holds, if nothing in it is escaped; None: nothing is known."""
     if condition.branches is None:
         return None
     found: list[frozenset[bytes] | None] = []
@@ -37,7 +38,7 @@ def any_of(many: Iterable[frozenset[bytes] | None]) -> frozenset[bytes] | None:
         if needles is None:
             return None
         found |= needles
-    return found
+    return found if len(found) <= _NEEDLES_MAX else None
 
 
 def may_hold(data: bytes, needles: frozenset[bytes]) -> bool:

@@ -24,6 +24,7 @@ DELAY_S = 0.2  # of each chunk
 SLOW_BYTES_PER_S = 20_000
 ENDLESS_BYTES = 64 * 1024
 ENDLESS_REST_S = 0.01
+GOOD = b"HTTP/1.1 2"
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: the close sends RST
 
 
@@ -37,7 +38,7 @@ class Weather(StrEnum):
     HALF_OPEN = "half-open"  # nothing comes through and nobody is told; reset when it is over
     RESET = "reset"  # what is open is reset once; new connections are fine
     GARBAGE = "garbage"  # answers are noise
-    ENDLESS = "endless"  # answers never end
+    ENDLESS = "endless"  # good answers never end; a refusal stays one, or the sender would take it for taken
 
 
 TO_A_BROKER = (Weather.DELAYED, Weather.SLOW, Weather.CUT, Weather.HALF_OPEN, Weather.RESET)
@@ -106,7 +107,7 @@ class Proxy:
             await self._fine.wait()
             if is_answer and self.weather is Weather.GARBAGE:
                 data = self._rng.randbytes(len(data))
-            elif is_answer and self.weather is Weather.ENDLESS:
+            elif is_answer and self.weather is Weather.ENDLESS and data.startswith(GOOD):
                 await self._drone(sink)
             elif self.weather is Weather.DELAYED:
                 await asyncio.sleep(DELAY_S)

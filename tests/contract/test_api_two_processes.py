@@ -15,7 +15,7 @@ from schemas.mutations import MARK_KEY
 from schemas.positions import Origin
 from schemas.records import encode_revision
 from schemas.topics import Record
-from tests.api import DOCUMENTS, LANE, TOPICS, WEBHOOK, client, later, problem, revisions
+from tests.api import DOCUMENTS, LANE, TOPICS, WEBHOOK, client, later, problem
 
 
 class TestTwoApis:
@@ -79,45 +79,54 @@ class TestTwoApis:
 
         assert since == kafka.registry.webhook("adults").current.since
 
-    async def test_who_stood_still_for_a_minute_takes_nothing_for_left(self, api, kafka, monkeypatch):
-        """What another API is at is finished by the time that it goes on: how old it was is asked of the clock before the log."""
-        kafka.fail_after = 1
-        problem(await api.put("/v1/webhooks/adults", json=WEBHOOK), 503, "unavailable")
-        kafka.fail_after = None
+    @pytest.mark.parametrize("is_fresh", [False, True])
+    async def test_who_stood_still_for_a_minute_takes_nothing_for_left(self, api, kafka, monkeypatch, is_fresh):
+        """Neither what another API was at before, nor what one has begun just now."""
         times = [NOW_US]
         register = fake_services(kafka, ticks=(times[-1] for _ in itertools.count())).register
 
+        async def begin():
+            kafka.fail_after = 1
+            problem(await api.put("/v1/webhooks/adults", json=WEBHOOK), 503, "unavailable")
+            kafka.fail_after = None
+            revision = msgspec.structs.replace(kafka.registry.newest("adults"), updated_us=times[-1])
+            await kafka.send([Record("livehook.webhooks", revision.key.encode(), encode_revision(revision), partition=0)])
+
         async def slow():
-            if (looks := len(times)) == 2:  # the one before it takes the webhook up
+            if len(times) == 2:  # the look before it takes the webhook up
                 times.append(NOW_US + UNDER_WAY_US + 1_000)
+                if is_fresh:
+                    await begin()
             else:
                 times.append(times[-1])
-            assert looks < 3
-            return len(kafka.log["livehook.webhooks", 0])
 
-        written = len(kafka.log["livehook.webhooks", 0])
+        await begin()
         monkeypatch.setattr(kafka, "catch_up", slow)
+        marks = len(kafka.records("livehook.mutations"))
         assert not await register.finish()
-        assert [NOW_US, NOW_US, NOW_US + UNDER_WAY_US + 1_000] == times
-        assert written == len(kafka.log["livehook.webhooks", 0])
+        assert times[:3] == [NOW_US, NOW_US, NOW_US + UNDER_WAY_US + 1_000]
+        assert marks == len(kafka.records("livehook.mutations"))
+        assert kafka.registry.webhook("adults") is None
 
-    async def test_of_two_that_find_the_same_left_over_one_finishes_it(self, api, kafka, monkeypatch):
-        """What the first has answered holds: the other one leaves it alone, however close it was."""
+    async def test_who_is_late_to_finish_does_not_undo_what_another_has_finished(self, api, kafka, monkeypatch):
+        """Its marks do no harm, and the webhook is there all the time."""
         kafka.fail_after = 1
         problem(await api.put("/v1/webhooks/adults", json=WEBHOOK), 503, "unavailable")
         kafka.fail_after = None
-        send = kafka.send
+        send, others, finished = kafka.send, iter([fake_services(kafka, ticks=later()).register]), False
 
-        async def in_step(records):
-            await asyncio.sleep(0)  # the other one comes as far
-            return await send(records)
+        async def slow(records):
+            nonlocal finished
+            for other in others:
+                finished = await other.finish()
+            offsets = await send(records)
+            assert not finished or kafka.registry.webhook("adults") is not None
+            return offsets
 
-        monkeypatch.setattr(kafka, "send", in_step)
-        registers = [fake_services(kafka, ticks=later()).register for _ in range(2)]
-        await asyncio.gather(*(register.finish() for register in registers))
-
-        assert 1 == sum(revision.since is not None for revision in revisions(kafka))
-        assert kafka.registry.webhook("adults") is not None
+        monkeypatch.setattr(kafka, "send", slow)
+        assert await fake_services(kafka, ticks=later()).register.finish()
+        assert finished
+        assert [0, 0, 0, 0] == [origin.offset for origin in kafka.registry.webhook("adults").current.since]
 
     async def test_what_an_api_that_died_has_left_is_finished_when_it_is_old_enough(self, api, kafka):
         """By an API that started right after it: it looks again until nothing is left."""

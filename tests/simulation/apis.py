@@ -47,6 +47,7 @@ class Kafka:
         self._world, self._loop = world, loop
         self._read = 0
         self._names: set[str] = set()
+        self._offsets: dict[bytes, int] = {}
 
     async def _effect(self, do: Callable[[], Answer]) -> Answer:
         """It is done at some step, and known at a later one; or not known, though it was done; or it never is."""
@@ -96,11 +97,13 @@ class Kafka:
         """All that were read of."""
         return sorted(self._names)
 
-    async def catch_up(self) -> int:
+    def offset(self, revision: WebhookRevision) -> int:
+        """Of its last record."""
+        return self._offsets[revision.key.encode()]
+
+    async def catch_up(self) -> None:
         """To the present end."""
-        end = await self._effect(lambda: len(self._world.webhooks.records))
-        await self.wait_until(end - 1)
-        return end
+        await self.wait_until(await self._effect(lambda: len(self._world.webhooks.records)) - 1)
 
     async def wait_until(self, offset: int) -> None:
         """To behind that record."""
@@ -111,6 +114,7 @@ class Kafka:
         for offset, key, value in self._world.webhooks_between(self._read, end):
             name = self.registry.apply(key, value)
             self._names |= set() if name is None else {name}
+            self._offsets[key] = offset
             self._read = offset + 1
 
 

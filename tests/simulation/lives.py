@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from livehook.api.register import UNDER_WAY_US
-from schemas.deliveries import Match
+from schemas.deliveries import Delivery, Match
 from schemas.keys import partition_of
 from schemas.markers import is_marker
 from schemas.positions import Origin
@@ -326,7 +326,7 @@ def _lane(world: LivesWorld, revisions: Sequence[WebhookRevision], lane: Lane) -
         found += [(one.change.key, one.change.version, one.match.value) for one in deliveries if not is_marker(one)]
         # A PUT before that nobody has answered may have asked for others; and what is not its own may look like its markers after a crash.
         if log is lane.logs[0] and made is revisions[0] and read[:1] == deliveries[:1]:
-            yield from _markers(name, made, [one.match for one in deliveries])
+            yield from _markers(name, made, deliveries)
     wanted = {*_wanted(world, made, revisions)}
     if lost := wanted - {*found}:
         yield f"{name}: lost: {sorted(lost)}"
@@ -339,8 +339,15 @@ def _lane(world: LivesWorld, revisions: Sequence[WebhookRevision], lane: Lane) -
         highest[key] = version
 
 
-def _markers(name: str, made: WebhookRevision, matches: Sequence[Match]) -> Iterator[str]:
-    """Where asked for, ``initializing`` once, before everything else; ``ready`` behind it at once when it starts now."""
+def _markers(name: str, made: WebhookRevision, deliveries: Sequence[Delivery]) -> Iterator[str]:
+    """
+    Where asked for, ``initializing`` once, before everything else; ``ready`` behind it at once when it starts now.
+
+    Of two APIs that find the same left over at the same moment each may write them: the second time, with the same ids, is a repeat.
+    """
+    if sum(one.match is Match.INITIALIZING for one in deliveries) > 2:
+        yield f"{name}: opens again and again"
+    matches = [*{one.webhook_id: one.match for one in deliveries}.values()]
     asked = Match.INITIALIZING.value in made.spec.events
     opening = [Match.INITIALIZING, Match.READY] if made.spec.start == NOW else [Match.INITIALIZING]
     if matches.count(Match.INITIALIZING) != asked or (asked and matches[: len(opening)] != opening):
