@@ -80,7 +80,8 @@ class Lane:
         parking = self.parking
         if seen is Seen.NEW:
             if parking.is_on_record(held.partition, held.offset):
-                self.partitions[held.partition].finish(held)
+                if not parking.renew(held.partition, held):
+                    self.partitions[held.partition].finish(held)
             else:
                 self._hold(held)
         parking.read_to(held.partition, held.offset)

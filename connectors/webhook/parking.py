@@ -146,6 +146,7 @@ class Parking:
         self._waiting: list[tuple[float, int, Document]] = []
         self._number = itertools.count()
         self._noted: dict[int, int] = defaultdict(int)
+        self._doubtful: set[Place] = set()  # parked before a jump that goes over them
         self._on_record: dict[int, deque[tuple[int, Document]]] = {}  # by partition: pointers at or above the commit we started from
 
     @property
@@ -228,7 +229,12 @@ class Parking:
     # After a restart.
 
     def restore(self, records: Iterable[Parked], starts: Mapping[int, Start], *, ordered: bool) -> None:
-        """What ``parked`` says of this webhook, before anything is read."""
+        """
+        What ``parked`` says of this webhook, before anything is read.
+
+        Of what a jump goes over it may be wrong: that it is parked no more may have been said already, and be on its way still. So it is
+        written once more when it is read (:meth:`renew`), and the commit waits for that.
+        """
         for record in sorted(records, key=lambda record: (record.offset, record.partition)):
             start = starts.get(record.partition)
             if record.webhook_uid != self._uid or start is None:
@@ -241,8 +247,12 @@ class Parking:
                 document.stage, document.attempt, document.due = Stage.UNREAD, record.attempt, record.due_us / 1e6
             document.places.add(place)
             self.count += 1
-            self._noted[record.partition] += 1
-            if record.offset >= start.offset and record.offset not in start.finished:
+            is_read_again = record.offset >= start.offset and record.offset not in start.finished
+            if is_read_again and start.moved:
+                self._doubtful.add(place)
+            else:
+                self._noted[record.partition] += 1
+            if is_read_again:
                 document.unread += 1
                 self._on_record.setdefault(record.partition, deque()).append((record.offset, document))
         for document in self.documents.values():
@@ -252,6 +262,16 @@ class Parking:
         """Whether the next one to be read was parked in an earlier life, and only the commit does not say so yet."""
         waiting = self._on_record.get(partition)
         return waiting is not None and waiting[0][0] == offset
+
+    def renew(self, partition: int, entry: Entry) -> bool:
+        """Write that it is parked once more, if that is in doubt; then the commit may pass it when that is written down."""
+        place = place_of(partition, entry.offset)
+        if place not in self._doubtful:
+            return False
+        self._doubtful.remove(place)
+        _, document = self._on_record[partition][0]
+        self.outbox.append(Note(place, self._pointer(document, place, 0, 0.0), entry))
+        return True
 
     def on_record_in(self, partition: int) -> Iterator[int]:
         """The offsets of a partition that were parked in an earlier life, and were not read since."""

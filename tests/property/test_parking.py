@@ -18,7 +18,7 @@ from connectors.webhook import parking
 from connectors.webhook.held import Held
 from connectors.webhook.lanes import Lane
 from connectors.webhook.offsets import Start, decode
-from connectors.webhook.parking import where
+from connectors.webhook.parking import Note, place_of, where
 from schemas.changes import Change
 from schemas.deliveries import Delivery, Match
 from schemas.parked import Parked
@@ -182,3 +182,21 @@ def _tidy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 ParkingRules.TestCase.settings = settings(stateful_step_count=60)
 TestParkingRules = ParkingRules.TestCase
+
+
+def test_what_a_jump_goes_over_is_noted_once_more_before_the_commit_passes_it() -> None:
+    """An earlier life may have finished with it: the note of that may be still to come."""
+    lane = Lane({0: Start(2, moved=True)}, uid="uid", concurrency=CONCURRENCY)
+    known = Parked("uid", 0, 3, b"c/b", 0, 0)
+    lane.restore([Parked("uid", 0, 1, b"c/a", 1, 0), known])
+    assert [] == lane.parking.outbox
+    last = held(0, 3, "b")
+    for one in (held(0, 2, "z"), last):
+        lane.take(one)
+    assert [Note(place_of(0, 3), known, last)] == lane.parking.outbox
+    for one in lane.ready(1_000.0):
+        lane.finished(one)
+    assert 3 == lane.partitions[0].commit
+    lane.written(lane.parking.outbox[:])
+    assert 4 == lane.partitions[0].commit
+    assert 2 == lane.parking.count_in(0)
