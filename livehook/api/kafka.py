@@ -167,4 +167,6 @@ class WebhooksFold:
             return
         if name is not None:
             self._names.add(name)
-            self._offsets[key] = offset  # of tombstones too: as many as the topic has keys
+            self._offsets[key] = offset
+        if value is None:
+            self._offsets.pop(key, None)
