@@ -248,11 +248,10 @@ class Parking:
             document.places.add(place)
             self.count += 1
             is_read_again = record.offset >= start.offset and record.offset not in start.finished
-            if is_read_again and start.moved:
-                self._doubtful.add(place)
-            else:
-                self._noted[record.partition] += 1
+            self._noted[record.partition] += 1
             if is_read_again:
+                if start.moved:
+                    self._doubtful.add(place)
                 document.unread += 1
                 self._on_record.setdefault(record.partition, deque()).append((record.offset, document))
         for document in self.documents.values():
@@ -269,8 +268,11 @@ class Parking:
         if place not in self._doubtful:
             return False
         self._doubtful.remove(place)
+        self._noted[partition] -= 1
         _, document = self._on_record[partition][0]
-        self.outbox.append(Note(place, self._pointer(document, place, 0, 0.0), entry))
+        is_first = document.places.ahead(1)[0] == place
+        attempt, due = (document.attempt, document.due) if is_first else (0, 0.0)
+        self.outbox.append(Note(place, self._pointer(document, place, attempt, due), entry))
         return True
 
     def on_record_in(self, partition: int) -> Iterator[int]:

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from connectors.webhook import parking
 from connectors.webhook.held import Held
 from connectors.webhook.lanes import Lane
-from connectors.webhook.offsets import Start, decode
+from connectors.webhook.offsets import Seen, Start, decode
 from connectors.webhook.parking import Note, place_of, where
 from schemas.changes import Change
 from schemas.deliveries import Delivery, Match
@@ -187,7 +187,7 @@ TestParkingRules = ParkingRules.TestCase
 def test_what_a_jump_goes_over_is_noted_once_more_before_the_commit_passes_it() -> None:
     """An earlier life may have finished with it: the note of that may be still to come."""
     lane = Lane({0: Start(2, moved=True)}, uid="uid", concurrency=CONCURRENCY)
-    known = Parked("uid", 0, 3, b"c/b", 0, 0)
+    known = Parked("uid", 0, 3, b"c/b", 2, 7_000_000)
     lane.restore([Parked("uid", 0, 1, b"c/a", 1, 0), known])
     assert [] == lane.parking.outbox
     last = held(0, 3, "b")
@@ -200,3 +200,20 @@ def test_what_a_jump_goes_over_is_noted_once_more_before_the_commit_passes_it() 
     lane.written(lane.parking.outbox[:])
     assert 4 == lane.partitions[0].commit
     assert 2 == lane.parking.count_in(0)
+
+
+def test_what_a_jump_goes_over_is_counted_once() -> None:
+    """Also where it is read as a copy of an earlier one, by its origin, and so is not noted once more."""
+    lane = Lane({0: Start(2, moved=True)}, uid="uid", concurrency=CONCURRENCY)
+    copy = held(0, 3, "b")
+    first = Held(0, 2, copy.key, copy.value, copy.delivery)
+    lane.restore([Parked("uid", 0, 3, b"c/b", 0, 0)])
+    assert [Seen.NEW, Seen.DUPLICATE] == [lane.take(first), lane.take(copy)]
+    lane.written(lane.parking.outbox[:])
+    [document] = lane.wanted(1_000.0, 1)
+    lane.loaded(document, [first, copy])
+    for _ in range(2):
+        [one] = lane.ready(1_000.0)
+        lane.finished(one)
+    lane.written(lane.parking.outbox[:])
+    assert (0, 0, 4) == (lane.parking.count_in(0), lane.parking.count, lane.partitions[0].commit)

@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import json
+import re
 import socket
 import threading
 import time
@@ -266,7 +267,9 @@ async def test_a_silent_name_server_takes_no_longer_than_the_call():
     finally:
         is_over.set()
     await sender.close()
-    assert Failure(ErrorCode.TIMEOUT, "no connection within 0.05 s") == found
+    assert isinstance(found, Failure)
+    assert ErrorCode.TIMEOUT is found.code
+    assert re.fullmatch(r"no connection within 0\.0\d+ s", found.detail)  # 0.05 without what went by before the look-up
 
 
 async def test_a_cancelled_look_up_is_seen_to_its_end():
