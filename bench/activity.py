@@ -21,10 +21,10 @@ from connectors.activity.model import FAILED, AttemptFilters, Batch, Place, Proj
 from connectors.activity.projection import project_attempts
 from connectors.activity.sqlite import SqliteDatabase
 from connectors.activity.store import Activity
+from connectors.kafka.following import BATCH_MAX
 from schemas.attempts import Attempt, AttemptError, ErrorCode, Exchanged, Outcome, attempt_id
 from schemas.records import encode_attempt
 
-BATCH = 2_000
 MADE_UP = 100_000  # records at once
 START_US = 1_790_000_000_000_000
 STEP_US = 50
@@ -87,8 +87,8 @@ def project(activity: Activity, values: Sequence[bytes], first: int) -> None:
     """As the projector does: rows are made of the next batch while one is written."""
     with ThreadPoolExecutor(1) as writer:
         writing: Future[int] | None = None
-        for start in range(0, len(values), BATCH):
-            part = enumerate(values[start : start + BATCH], first + start)
+        for start in range(0, len(values), BATCH_MAX):
+            part = enumerate(values[start : start + BATCH_MAX], first + start)
             items = [Projected(PLACE, offset, project_attempts(value)) for offset, value in part]
             if writing is not None:
                 writing.result()

@@ -81,13 +81,24 @@ def _pass_over(source: Source, schema: Any) -> None:
     match schema:
         case "string" | "bytes":
             _length(source)
+        case "int" | "long":
+            with source.block("while data[at] > 127:"):
+                source.line("at += 1")
+            source.line("at += 1")
+        case ["null", "string" | "bytes"]:
+            branch = source.let("data[at]")
+            source.line("at += 1")
+            with source.block(f"if {branch} == 2:"):
+                _length(source)
+            with source.block(f"elif {branch}:"):
+                source.line("refuse('no branch of a union')")
         case {"type": "map", "values": items}:
 
             def pass_item(_: str) -> None:
                 _pass_over(source, "string")
                 _pass_over(source, items)
 
-            _blocks(source, "None", pass_item)
+            _blocks(source, "None", pass_item, is_passed_over=True)
         case _:
             _value(source, schema)
 
@@ -154,7 +165,7 @@ def _optional(source: Source, schema: Any) -> str:
     return found
 
 
-def _blocks(source: Source, empty: str, read_item: Callable[[str], None]) -> str:
+def _blocks(source: Source, empty: str, read_item: Callable[[str], None], *, is_passed_over: bool = False) -> str:
     """Items in blocks, each with their count before it and, where that is negative, the size of the block; the last one is empty."""
     found = source.let(empty)
     with source.block("while True:"):
@@ -162,8 +173,12 @@ def _blocks(source: Source, empty: str, read_item: Callable[[str], None]) -> str
         with source.block(f"if {count} == 0:"):
             source.line("break")
         with source.block(f"if {count} < 0:"):
-            source.line(f"{count} = -{count}")
-            _varint(source)
+            if is_passed_over:
+                _length(source)
+                source.line("continue")
+            else:
+                source.line(f"{count} = -{count}")
+                _varint(source)
         with source.block(f"for _ in range({count}):"):
             read_item(found)
     return found

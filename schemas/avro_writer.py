@@ -164,12 +164,16 @@ def _key(key: str) -> bytes:
 
 
 def _strings(value: Mapping[str, str]) -> bytes:
-    """A map of strings: names of headers are the same again and again, and lengths of values nearly so; together they are a template."""
+    """
+    A map of strings: names of headers are the same again and again, and lengths of values nearly so; together they are a template.
+
+    Its one block tells its size, so that a reader may pass over it.
+    """
     values = tuple(value.values())
     if not "".join(values).isascii():  # then a string has more bytes than signs
         data = [item.encode() for item in values]
-        items = [_key(key) + _LONGS[len(item)] + item for key, item in zip(value, data, strict=True)]
-        return b"".join((_LONGS[len(value)], *items, b"\x00"))
+        items = b"".join([_key(key) + _LONGS[len(item)] + item for key, item in zip(value, data, strict=True)])
+        return b"".join((_LONGS[-len(value)], _LONGS[len(items)], items, b"\x00"))
     return (_layout(tuple(value), tuple(map(len, values))) % values).encode("latin-1")
 
 
@@ -178,8 +182,9 @@ def _layout(keys: tuple[str, ...], sizes: tuple[int, ...]) -> str:
     """The bytes of a map of ASCII strings of these lengths, as Latin-1, with ``%s`` where they go in."""
     if not keys:
         return "\x00"
-    items = [(_key(key) + _LONGS[size]).decode("latin-1").replace("%", "%%") + "%s" for key, size in zip(keys, sizes, strict=True)]
-    return "".join([_LONGS[len(keys)].decode("latin-1").replace("%", "%%"), *items, "\x00"])
+    heads = [_key(key) + _LONGS[size] for key, size in zip(keys, sizes, strict=True)]
+    begin = _LONGS[-len(keys)] + _LONGS[sum(map(len, heads)) + sum(sizes)]
+    return "%s".join([head.decode("latin-1").replace("%", "%%") for head in (begin + heads[0], *heads[1:], b"\x00")])
 
 
 # "no" is false, the branch of a union that is null, and the end of an array or map; "some" is the other branch.

@@ -31,6 +31,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX dead_letters_reason ON dead_letters (reason, place_offset)",
         "CREATE INDEX dead_letters_webhook ON dead_letters (webhook, place_offset)",
     ),
+    (
+        "CREATE INDEX attempts_dead ON attempts (rank) WHERE outcome = 'dead'",
+        "CREATE INDEX attempts_webhook_dead ON attempts (webhook, rank) WHERE outcome = 'dead'",
+    ),
 )
 
 

@@ -19,6 +19,8 @@ BUSY_S_MAX = 10.0
 PAGE_BYTES = 8_192
 CACHE_KIB = 64 * 1024
 MAPPED_BYTES = 4 * 1024**3
+# 128 MiB between two checkpoints: each batch touches most pages of the index on documents, and a checkpoint writes each of them once.
+WAL_PAGES = 16_384
 STEPS_BETWEEN_LOOKS = 10_000
 WORDS = {"integer": "INTEGER", "key": "INTEGER PRIMARY KEY", "bytes": "BLOB"}
 
@@ -108,6 +110,7 @@ class SqliteDatabase:
                 "synchronous = NORMAL",  # a power cut may take the last batches with it; their positions go with them
                 f"cache_size = -{CACHE_KIB}",
                 f"mmap_size = {MAPPED_BYTES}",
+                f"wal_autocheckpoint = {WAL_PAGES}",
             ):
                 connection.execute(f"PRAGMA {pragma}")
             _migrate(connection)

@@ -89,11 +89,17 @@ class AttemptQuery:
             self._looked_at.add("instr(text, ?) > 0", filters.q.lower())
 
     def _select_outcomes(self, filters: AttemptFilters) -> None:
-        # Failed attempts have an index of their own, for they are few and asked for most.
+        # Failed attempts have an index of their own, for they are few and asked for most; so have those of them that were the last.
+        has_index = filters.document is None
         is_failed = bool(filters.outcomes) and filters.outcomes <= FAILED
-        if is_failed or (filters.status is not None and filters.status not in OK_STATUSES):
+        if has_index and filters.outcomes == {Outcome.DEAD}:
+            self._indexed.add(f"outcome = '{Outcome.DEAD}'")
+            return
+        if has_index and (is_failed or (filters.status is not None and filters.status not in OK_STATUSES)):
             self._indexed.add(f"outcome <> '{Outcome.DELIVERED}'")
-        if filters.outcomes and filters.outcomes not in (FAILED, frozenset(Outcome)):
+            if filters.outcomes == FAILED:
+                return
+        if filters.outcomes and filters.outcomes != frozenset(Outcome):
             marks = ", ".join("?" * len(filters.outcomes))
             self._looked_at.add(f"outcome IN ({marks})", *sorted(filters.outcomes))
 

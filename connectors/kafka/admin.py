@@ -159,8 +159,11 @@ def offsets_at(config: KafkaConfig, partitions: Iterable[Partition], time_ms: in
 def group_client_ids(config: KafkaConfig, group: str, *, timeout_s: float) -> list[str]:
     """The ``client.id`` of each member that the group has now, in any order; none when nobody ever joined."""
     asking = _Asking(config, timeout_s)
-    doing = f"describe group {group}"
-    description = asking.one(doing, asking.client.describe_consumer_groups([group], **asking.limits())[group])
+
+    def describe() -> Any:
+        return asking.one(f"describe group {group}", asking.client.describe_consumer_groups([group], **asking.limits())[group])
+
+    description = asking.again_until(describe)  # the coordinator of a group may just be moving, or reading what it is to know
     return [member.client_id for member in description.members]
 
 

@@ -14,7 +14,7 @@ from connectors.kafka.reading import offset_of
 
 logger = logging.getLogger(__name__)
 
-BATCH_MAX = 2_000
+BATCH_MAX = 10_000  # what QUEUED_KIB_MAX holds of them is the bound where they are large
 QUEUED_KIB_MAX = 32 * 1024
 FETCH_BYTES_MAX = 1024 * 1024
 

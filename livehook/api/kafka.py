@@ -104,8 +104,8 @@ class KafkaLogs:
 
 
 def _log_record(message: Message) -> LogRecord:
-    headers = dict(cast("list[tuple[str, bytes | None]]", message.headers() or []))
-    return LogRecord(offset_of(message), message.key(), message.value(), headers)
+    headers = cast("list[tuple[str, bytes | None]] | None", message.headers())
+    return LogRecord(offset_of(message), message.key(), message.value(), dict(headers) if headers else {})
 
 
 class WebhooksFold:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from operator import le
+from typing import TypeVar
 
 import msgspec
 
-from connectors.webhook.offsets import Entry, Offsets, Seen, Start
 from livehook.api.ports import LogRecord, Logs
 from livehook.api.problems import Problem, invalid_field
 from livehook.api.replay_input import AtBeginning, AtOffset, AtTime, AtTxn, Moment
 from schemas.deliveries import Delivery
 from schemas.errors import BadRecord
-from schemas.records import decode_delivery
+from schemas.positions import Origin
+from schemas.records import decode_delivery, decode_delivery_order
 from schemas.topics import TopicSpec
 
 CLOCKS_US_MAX = 3_600_000_000
 """A delivery may stand in its lane for so long before its ``txnId``, by clocks of several machines that disagree."""
 
+T = TypeVar("T")
 Place = tuple[str, int]
 
 
@@ -155,30 +157,52 @@ class Places:
 
     async def deliveries(self, place: Place, begin: int, until: int, uid: str) -> AsyncIterator[list[tuple[LogRecord, Delivery]]]:
         """What a lane that begins there would send, in batches: no repeats of another writer, nothing of an earlier webhook of the name."""
-        offsets = Offsets(Start(begin))
+        fresh = _Fresh(uid)
         async for batch in self._logs.read(*place, begin, until):
-            yield [(record, delivery) for record in batch if (delivery := _sent(offsets, record, uid)) is not None]
+            found = ((record, _decoded(decode_delivery, record)) for record in batch)
+            yield [(record, delivery) for record, delivery in found if delivery is not None and fresh(delivery.webhook_uid, delivery.order)]
+
+    async def count(self, place: Place, begin: int, until: int, uid: str) -> int:
+        """How many that are; a third of the work."""
+        fresh = _Fresh(uid)
+        count = 0
+        async for batch in self._logs.read(*place, begin, until):
+            for record in batch:
+                found = _decoded(decode_delivery_order, record)
+                count += found is not None and fresh(*found)
+        return count
 
 
-def _sent(offsets: Offsets, record: LogRecord, uid: str) -> Delivery | None:
+class _Fresh:
+    """Whether a lane takes the next delivery of a log for new, as :class:`connectors.webhook.offsets.Offsets` does it."""
+
+    def __init__(self, uid: str) -> None:
+        self._uid = uid
+        self._seen: dict[int, Origin] = {}
+
+    def __call__(self, uid: str, order: Origin | None) -> bool:
+        if uid != self._uid:
+            return False
+        if order is None:
+            return True
+        last = self._seen.get(order.partition)
+        if last is not None and order <= last:
+            return False
+        self._seen[order.partition] = order
+        return True
+
+
+def _decoded(decode: Callable[[bytes], T], record: LogRecord) -> T | None:
+    """What a record of a lane holds; None: it is none."""
     try:
-        delivery = decode_delivery(record.value or b"")
+        return decode(record.value or b"")
     except BadRecord:
         return None
-    if delivery.webhook_uid != uid:
-        return None
-    entry = Entry(record.offset, delivery.order)
-    if offsets.read(entry) is not Seen.NEW:
-        return None
-    offsets.finish(entry)
-    return delivery
 
 
 def _txn_of(record: LogRecord) -> int:
-    try:
-        return decode_delivery(record.value or b"").change.txn_id
-    except BadRecord:
-        return 0
+    delivery = _decoded(decode_delivery, record)
+    return 0 if delivery is None else delivery.change.txn_id
 
 
 def _partition(field: str, moment: AtOffset, kept: Kept) -> int:

@@ -178,8 +178,11 @@ class Replaying:
     async def _count(self, kept: Kept, begin: Sequence[int], until: Sequence[int], uid: str, selection: Selection | None) -> int:
         count = 0
         for place, first, end in zip(kept.places, begin, until, strict=True):
+            if selection is None:
+                count += await self._places.count(place, first, end, uid)
+                continue
             async for deliveries in self._places.deliveries(place, first, end, uid):
-                count += len(deliveries) if selection is None else sum(selection.wants(delivery) for _, delivery in deliveries)
+                count += sum(selection.wants(delivery) for _, delivery in deliveries)
         return count
 
     async def _selection(self, webhook: Webhook, selected: Selected, asked_us: int) -> Selection:

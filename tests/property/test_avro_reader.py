@@ -10,10 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.avro_reader import compile_reader
+from schemas.changes import Change
 from schemas.codec import Schema, decode, decode_row
+from schemas.deliveries import Delivery, Match
 from schemas.errors import BadRecord
-from schemas.records import ALL, ATTEMPT
-from tests.property.avro_strategies import values_of
+from schemas.positions import Origin
+from schemas.records import ALL, ATTEMPT, decode_delivery_order, encode_delivery
+from tests.property.avro_strategies import values_of, with_attributes
 
 
 def written(schema: Schema, data: st.DataObject) -> tuple[Any, bytes]:
@@ -76,10 +79,34 @@ def test_a_schema_that_cannot_be_read_is_refused_at_the_start(schema: Any) -> No
 
 @given(data=st.data())
 def test_what_is_passed_over_is_none_and_all_else_is_as_it_was(data: st.DataObject) -> None:
-    """At any depth."""
+    """At any depth, whether the blocks of maps tell their size or not."""
     value, found = written(ATTEMPT, data)
+    if data.draw(st.booleans()):
+        found = ATTEMPT.write(with_attributes(ATTEMPT.newest, value))
     read, end = compile_reader(ATTEMPT.newest, without=("headers",))(found, 0)
     for side in ("request", "response"):
         if value[side] is not None:
             value[side]["headers"] = None
     assert (value, len(found)) == (read, end)
+
+
+@pytest.mark.parametrize("schema", ALL, ids=lambda schema: schema.name)
+@given(data=st.data())
+def test_whatever_is_passed_over_ends_where_it_ends(schema: Schema, data: st.DataObject) -> None:
+    """Of every kind that our schemas have."""
+    _, found = written(schema, data)
+    names = [field["name"] for field in schema.sources[-1]["fields"]]
+    left_out = data.draw(st.sets(st.sampled_from(names)))
+    read, end = compile_reader(schema.newest, as_row=True, without=left_out)(found, 0)
+    assert len(found) == end
+    assert all(value is None for name, value in zip(names, read, strict=True) if name in left_out)
+
+
+@given(data=st.data(), match=st.sampled_from([*Match]), trigger=st.integers(0, 12), snapshot=st.integers(0, 2))
+def test_a_delivery_says_its_order_without_its_document(data: st.DataObject, match: Match, trigger: int, snapshot: int) -> None:
+    """As the whole of it does."""
+    numbers = st.integers(0, 1 << 50)
+    origin = Origin(data.draw(st.integers(0, 5)), data.draw(st.integers(0, 40)), data.draw(numbers))
+    change = Change("c", "d", data.draw(numbers), data.draw(numbers), data.draw(st.none() | st.binary()), b"{}", origin, data.draw(numbers))
+    delivery = Delivery("uid", 1, match, change, snapshot, data.draw(st.sampled_from([None, "rpl_1"])), trigger)
+    assert ("uid", delivery.order) == decode_delivery_order(encode_delivery(delivery))
