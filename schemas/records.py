@@ -13,7 +13,7 @@ import msgspec
 
 from schemas import backfills, strict_json
 from schemas.attempts import Attempt, AttemptError, ErrorCode, Exchanged, Outcome
-from schemas.avro_reader import compile_reader
+from schemas.avro_reader import Read, compile_reader
 from schemas.backfills import BackfillEnd, BackfillProgress, BackfillReady, decode_backfill
 from schemas.changes import Change, PassedMark
 from schemas.codec import SINGLE_OBJECT, WIRE_FORMAT, Schema, SchemaById, decode, decode_row, decode_row_with, decode_with, encode
@@ -49,10 +49,17 @@ ALL = (
 )  # fmt: skip
 
 _ATTEMPT_WITHOUT_HEADERS = compile_reader(ATTEMPT.newest, without=("headers",))
-_ORIGIN = ("epoch", "partition", "offset")
-_CHANGES_ORIGIN = compile_reader(
-    CHANGE.newest, as_row=True, without=[field["name"] for field in CHANGE.sources[-1]["fields"] if field["name"] not in _ORIGIN]
-)
+
+
+def _of_change(*names: str) -> Read:
+    """What reads only these of its fields."""
+    return compile_reader(
+        CHANGE.newest, as_row=True, without=[one["name"] for one in CHANGE.sources[-1]["fields"] if one["name"] not in names]
+    )
+
+
+_ORIGIN = _of_change("epoch", "partition", "offset")
+_VALUES = _of_change("oldValue", "newValue")
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -171,6 +178,12 @@ def decode_change(value: bytes) -> Change | PassedMark:
     return _change(value)
 
 
+def decode_values(value: bytes) -> tuple[bytes | None, bytes | None]:
+    """Old and new value of a change, no mark; what else it holds is passed over."""
+    _, _, _, _, old, new, *_ = decode_row_with(_VALUES, CHANGE, value)
+    return old, new
+
+
 def _change(value: bytes) -> Change:
     collection, id_, txn_id, version, old, new, epoch, partition, offset, appended_us, via, metadata = decode_row(CHANGE, value)
     forwarded = dict(zip(via[::2], via[1::2], strict=True)) if via else {}
@@ -211,7 +224,7 @@ def decode_delivery_order(value: bytes) -> tuple[str, Origin | None]:
     if replay is not None or snapshot or match not in _ORDERED or not inner.startswith(CHANGE.prefix):
         delivery = decode_delivery(value)
         return delivery.webhook_uid, delivery.order
-    *_, epoch, partition, offset, _, _, _ = decode_row_with(_CHANGES_ORIGIN, CHANGE, inner)
+    *_, epoch, partition, offset, _, _, _ = decode_row_with(_ORIGIN, CHANGE, inner)
     return uid, Origin(epoch, partition, offset)
 
 

@@ -6,23 +6,28 @@ Pure. Called by the backfills (backfill_run.py, backfill_present.py) and the sim
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
+from msgspec.json import decode as decode_json
 
 from schemas.changes import Change, PassedMark
 from schemas.deliveries import SNAPSHOT, Delivery, Match
+from schemas.errors import BadRecord
 from schemas.positions import Origin
+from schemas.records import decode_values
 from schemas.starts import first_txn
 from schemas.topics import DAY_MS
 from schemas.webhooks import PastReplay, WebhookRevision
 from streams.matching import ANY, Standing, event_of
+from streams.query.compile import Predicate
 from streams.standing.documents import Documents
 from streams.standing.needles import any_of, may_hold, needles_of
 
 WINDOW_US = 7 * DAY_MS * 1_000
 """For so long ``changes`` keeps every change, and after that the latest of each document: see schemas/topics.py."""
+ASKED_MAX = 4  # queries: asking more of every change takes longer than decoding it
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +256,37 @@ def is_of(key: bytes | None, collections: frozenset[str] | None) -> bool:
     return not slash or collection.decode(errors="replace") in collections
 
 
-def may_lead(key: bytes | None, value: bytes, needles: frozenset[bytes] | None) -> bool:
-    """Whether a record of ``changes`` may lead to a delivery, by its bytes alone; a mark does."""
-    return needles is None or key is None or b"/" not in key or may_hold(value, needles)
+class Sieve:
+    """What of ``changes`` may lead to a delivery, by its key, its bytes and its two documents; the rest need not be made a change."""
+
+    def __init__(self, plan: Plan) -> None:
+        queries = [query for one in plan.revisions for query in one.queries]
+        self._collections = plan.collections
+        self._needles = plan.needles
+        asked = {query.selection.matches for query in queries}
+        wanted = tuple(matches for matches in asked if matches is not None)
+        self._asked = wanted if len(wanted) == len(asked) <= ASKED_MAX else None
+
+    def passes(self, key: bytes | None, value: bytes | None) -> bool:
+        """Whether a record is worth decoding; a mark is, and what cannot be read."""
+        if value is None or not is_of(key, self._collections):
+            return False
+        if key is None or b"/" not in key:
+            return True
+        if self._needles is not None and not may_hold(value, self._needles):
+            return False
+        return self._asked is None or _may_match(value, self._asked)
+
+
+def _may_match(value: bytes, asked: Iterable[Predicate]) -> bool:
+    try:
+        values = decode_values(value)
+    except BadRecord:
+        return True
+    for data in values:
+        if data is not None:
+            document = decode_json(data)
+            for matches in asked:
+                if matches(document):
+                    return True
+    return False

@@ -23,7 +23,7 @@ from schemas.positions import Origin
 from schemas.records import decode_change, encode_delivery, encode_mark
 from schemas.topics import BATCH_BYTES_MAX, Record, Topics
 from streams.asking import answered
-from streams.backfill import Plan, Repeats, backfilled, is_of, may_lead
+from streams.backfill import Plan, Repeats, Sieve, backfilled
 from streams.backfill_turns import Turn
 from streams.marks import catch_up, has_read
 from streams.metrics import StreamsMetrics
@@ -169,12 +169,12 @@ class BackfillRun:
         Returns:  also the place after the last record that was looked at, and the mark if it is one.
         """
         deliveries: list[Record] = []
-        size, collections, needles = 0, plan.collections, plan.needles
+        size, sieve = 0, Sieve(plan)
         for place in range(first, len(records)):
             record = records[place]
             if self._around.turn.is_over:
                 await self._around.turn.rest()
-            if record.value is None or not is_of(record.key, collections) or not may_lead(record.key, record.value, needles):
+            if not sieve.passes(record.key, record.value):
                 continue
             change = decoded(self._around.topics.changes.name, self._partition, record)
             if isinstance(change, PassedMark):

@@ -19,7 +19,7 @@ from schemas.records import decode_change
 from schemas.registry import Webhook
 from schemas.topics import Topics
 from schemas.webhooks import PastReplay
-from streams.backfill import Plan, Repeats, backfilled, is_of, may_lead, replayed
+from streams.backfill import Plan, Repeats, Sieve, backfilled, replayed
 from streams.matching import standing_of
 
 
@@ -79,11 +79,11 @@ def until_txn_of(moment: Moment | None, first_txn: int) -> int | None:
 
 def _found(plan: Plan, repeats: Repeats, records: Sequence[LogRecord]) -> list[Delivery]:
     found: list[Delivery] = []
-    collections, needles = plan.collections, plan.needles
+    sieve = Sieve(plan)
     for record in records:
-        if record.value is None or not is_of(record.key, collections) or not may_lead(record.key, record.value, needles):
+        if not sieve.passes(record.key, record.value):
             continue
-        change = decode_change(record.value)
+        change = decode_change(record.value or b"")
         if isinstance(change, Change) and not repeats.is_repeat(change) and (delivery := backfilled(plan, change, {})) is not None:
             found.append(delivery)
     return found

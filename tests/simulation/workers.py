@@ -22,7 +22,7 @@ from schemas.records import (
     encode_passed_mark,
     encode_since,
 )  # fmt: skip
-from streams.backfill import Plan, Repeats, backfilled
+from streams.backfill import Plan, Repeats, Sieve, backfilled
 from streams.documents import VIA, MutationRecord, apply_all
 from streams.matching import match
 from streams.snapshots import Newest
@@ -160,6 +160,8 @@ def _backfill(world: World, partition: int, subscriptions: Subscriptions, name: 
             return  # deleted meanwhile
         for offset, key, value, _ in world.read(log, position, world.rng.randint(1, 4)):
             position = offset + 1
+            if not Sieve(plan).passes(key, value):
+                continue
             change = decode_change(value)
             if isinstance(change, PassedMark):
                 if change.ends == id_:

@@ -20,7 +20,7 @@ from schemas.replays import Replay, ReplayState, encode_replay
 from schemas.topics import Topics
 from schemas.webhooks import PastReplay, WebhookRevision, WebhookSince, WebhookSpec
 from streams import asking, backfill_run
-from streams.backfill import WINDOW_US, Repeats, backfilled, is_of, may_lead
+from streams.backfill import ASKED_MAX, WINDOW_US, Repeats, Sieve, backfilled, is_of
 from streams.backfilling import Backfills
 from streams.matching import match
 from streams.metrics import StreamsMetrics
@@ -135,12 +135,26 @@ def test_the_strings_of_all_revisions_are_looked_for():
     assert {b'"x"', b'"y"'} == plan.needles
 
 
+def sieve(*queries):
+    plan = known(*(revision(number, query=query, since=10 * number) for number, query in enumerate(queries, 1))).plan("w")
+    assert plan is not None
+    return Sieve(plan)
+
+
 def test_a_change_is_passed_over_by_its_bytes_alone():
     """But for a mark, and where something is escaped, which may be what is looked for."""
-    needles = frozenset({b'"x"'})
-    asked = [(b"c/1", b'{"a":"x"}'), (b"c/1", b'{"a":"y"}'), (b"c/1", b'{"a":"\\u0078"}'), (MARK_KEY, b""), (None, b"")]
-    assert [True, False, True, True, True] == [may_lead(key, value, needles) for key, value in asked]
-    assert may_lead(b"c/1", b"", None)
+    asked = [(b"c/1", b'{"a":"x"}'), (b"c/1", b'{"a":"y"}'), (b"c/1", b'{"a":"\\u0078"}'), (MARK_KEY, b""), (None, b""), (b"d/1", b'"x"')]
+    assert [True, False, True, True, True, False] == [sieve("a = 'x'").passes(key, value) for key, value in asked]
+    assert sieve("a = 1").passes(b"c/1", b"")  # is no change: whoever decodes it says so
+
+
+def test_a_change_is_passed_over_when_no_query_wants_either_document():
+    """So that the rest of it is not decoded."""
+    changes = [encode_change(change(3, old, new)) for old, new in ((N1, N1), (N1, N2), (N2, N1), (None, N2), (N2, None), (None, N1))]
+    assert [False, True, True, True, True, False] == [sieve("n == 2").passes(b"c/a", one) for one in changes]
+    assert all(sieve("n == 2", "n == 1").passes(b"c/a", one) for one in changes)
+    assert all(sieve("n == 2", "true").passes(b"c/a", one) for one in changes)
+    assert all(sieve(*(f"n == {number + 10}" for number in range(ASKED_MAX + 1))).passes(b"c/a", one) for one in changes)
 
 
 @pytest.mark.parametrize(("live", "share"), [(0.0, SHARE_MAX), (0.5, SHARE_MAX - 0.5), (1.0, SHARE_MIN)])
