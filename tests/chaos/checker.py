@@ -60,12 +60,20 @@ class Webhook:
 
 
 @dataclass(frozen=True, slots=True)
+class _State:
+    """A document, or that there is none; ``text`` is the same for equal ones. Texts are compared all the time, and made once."""
+
+    value: Document | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Change:
     """One step of a document's history."""
 
     version: int
-    old: Document | None
-    new: Document | None
+    old: _State
+    new: _State
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,7 @@ class _History:
     """
 
     version: int = 0
-    value: Document | None = None
+    state: _State = _State(None, "null")
     cost: int = 0
     last: _Change | None = None
     before: _History | None = None
@@ -92,25 +100,35 @@ class _History:
         return found[::-1]
 
 
+@dataclass(frozen=True, slots=True)
+class _First:
+    """A first arrival."""
+
+    arrival: Arrival
+    old: _State
+    new: _State
+
+
 @dataclass(slots=True)
 class _Arrived:
     """What arrived of one document: for each webhook the first arrival of each version."""
 
-    of: dict[str, dict[int, Arrival]] = field(default_factory=dict)
+    of: dict[str, dict[int, _First]] = field(default_factory=dict)
 
     def put(self, arrival: Arrival) -> Arrival | None:
         """Note a first arrival; gives the one that has its version already."""
         versions = self.of.setdefault(arrival.webhook, {})
         known = versions.get(arrival.version)
-        if known is None:
-            versions[arrival.version] = arrival
-        return known
+        if known is not None:
+            return known.arrival
+        versions[arrival.version] = _First(arrival, _state(arrival.old), _state(arrival.new))
+        return None
 
-    def get(self, webhook: str, version: int) -> Arrival | None:
+    def get(self, webhook: str, version: int) -> _First | None:
         return self.of.get(webhook, {}).get(version)
 
     def all(self) -> list[Arrival]:
-        return [arrival for versions in self.of.values() for arrival in versions.values()]
+        return [first.arrival for versions in self.of.values() for first in versions.values()]
 
 
 def check(operations: Iterable[Operation], arrivals: Iterable[Arrival], webhooks: Sequence[Webhook]) -> Report:
@@ -191,7 +209,7 @@ def _history(operations: Sequence[Operation], arrived: _Arrived, webhooks: Seque
     Unknown operations in a row make more histories than can be gone through. So of those that explain less than the best ones only some are
     kept. One that explains everything is never among them: whether there is a violation stays exact.
     """
-    histories = {_identity(0, None): _History()}
+    histories = {(0, "null"): _History()}
     for operation in operations:
         if operation.outcome is Outcome.FAILED:
             continue
@@ -203,17 +221,17 @@ def _history(operations: Sequence[Operation], arrived: _Arrived, webhooks: Seque
         best = min(history.cost for history in found.values())
         behind = sorted((one for one in found.values() if one.cost > best), key=lambda one: one.cost)[:BEHIND_MAX]
         kept = [*(one for one in found.values() if one.cost == best), *behind]
-        histories = {_identity(one.version, one.value): one for one in kept}
+        histories = {(one.version, one.state.text): one for one in kept}
     beyond = {number: sum(arrival.version > number for arrival in arrived.all()) for number in {one.version for one in histories.values()}}
     return min(histories.values(), key=lambda one: one.cost + beyond[one.version]).changes()
 
 
 def _applied(history: _History, operation: Operation, arrived: _Arrived, webhooks: Sequence[Webhook]) -> _History:
     """The history after one more operation; the same when it changes nothing."""
-    new = folded(history.value, operation)
-    if _canonical(new) == _canonical(history.value):
+    new = _state(folded(history.state.value, operation))
+    if new.text == history.state.text:
         return history
-    change = _Change(history.version + 1, history.value, new)
+    change = _Change(history.version + 1, history.state, new)
     cost = sum(_violation_of(webhook, change, arrived.get(webhook.name, change.version)) is not None for webhook in webhooks)
     return _History(change.version, new, history.cost + cost, change, history)
 
@@ -227,7 +245,7 @@ def folded(value: Document | None, operation: Operation) -> Document | None:
 
 
 def _keep_cheapest(found: dict[tuple[int, str], _History], history: _History) -> None:
-    identity = _identity(history.version, history.value)
+    identity = history.version, history.state.text
     if identity not in found or history.cost < found[identity].cost:
         found[identity] = history
 
@@ -249,17 +267,17 @@ def _check_changes(
             violations.append(_violation(Kind.PHANTOM, arrival, "there is no such webhook"))
 
 
-def _violation_of(webhook: Webhook, change: _Change, arrival: Arrival | None) -> tuple[Kind, str] | None:
+def _violation_of(webhook: Webhook, change: _Change, first: _First | None) -> tuple[Kind, str] | None:
     """What is wrong with the arrival, or its absence, of a change at a webhook."""
-    expected = event(webhook, change.old, change.new)
-    if arrival is None:
-        return None if expected is None else (Kind.LOST, f"{expected} {_canonical(change.old)} -> {_canonical(change.new)}")
-    if _canonical(arrival.new) != _canonical(change.new):
-        return Kind.PHANTOM, f"new value is {_canonical(arrival.new)}, must be {_canonical(change.new)}"
-    if _canonical(arrival.old) != _canonical(change.old):
-        return Kind.TORN, f"old value is {_canonical(arrival.old)}, must be {_canonical(change.old)}"
-    if arrival.match != expected:
-        return Kind.WRONG_EVENT, f"came as {arrival.match}, is {expected or 'not wanted'}"
+    expected = event(webhook, change.old.value, change.new.value)
+    if first is None:
+        return None if expected is None else (Kind.LOST, f"{expected} {change.old.text} -> {change.new.text}")
+    if first.new.text != change.new.text:
+        return Kind.PHANTOM, f"new value is {first.new.text}, must be {change.new.text}"
+    if first.old.text != change.old.text:
+        return Kind.TORN, f"old value is {first.old.text}, must be {change.old.text}"
+    if first.arrival.match != expected:
+        return Kind.WRONG_EVENT, f"came as {first.arrival.match}, is {expected or 'not wanted'}"
     return None
 
 
@@ -267,13 +285,9 @@ def _violation(kind: Kind, arrival: Arrival, detail: str) -> Violation:
     return Violation(kind, arrival.webhook, arrival.key, arrival.version, detail)
 
 
-def _identity(version: int, value: Document | None) -> tuple[int, str]:
-    return version, _canonical(value)
-
-
-def _canonical(value: Document | None) -> str:
-    return json.dumps(value, sort_keys=True)
+def _state(value: Document | None) -> _State:
+    return _State(value, json.dumps(value, sort_keys=True))
 
 
 def _short(arrival: Arrival) -> str:
-    return f"{arrival.match} {_canonical(arrival.old)} -> {_canonical(arrival.new)}, txnId {arrival.txn_id}"
+    return f"{arrival.match} {_state(arrival.old).text} -> {_state(arrival.new).text}, txnId {arrival.txn_id}"
