@@ -85,11 +85,11 @@ def _pass_over(source: Source, schema: Any) -> None:
             with source.block("while data[at] > 127:"):
                 source.line("at += 1")
             source.line("at += 1")
-        case ["null", "string" | "bytes"]:
+        case ["null", other]:
             branch = source.let("data[at]")
             source.line("at += 1")
             with source.block(f"if {branch} == 2:"):
-                _length(source)
+                _pass_over(source, other)
             with source.block(f"elif {branch}:"):
                 source.line("refuse('no branch of a union')")
         case {"type": "map", "values": items}:

@@ -28,6 +28,7 @@ from streams.standing.needles import any_of, may_hold, needles_of
 WINDOW_US = 7 * DAY_MS * 1_000
 """For so long ``changes`` keeps every change, and after that the latest of each document: see schemas/topics.py."""
 ASKED_MAX = 4  # queries: asking more of every change takes longer than decoding it
+LOOKS = 50  # and after so many changes it is known whether most of them are wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,9 +264,11 @@ class Sieve:
         queries = [query for one in plan.revisions for query in one.queries]
         self._collections = plan.collections
         self._needles = plan.needles
+        ids = [query.ids for query in queries]
+        self._ids = None if None in ids else frozenset(id_ for some in ids for id_ in some or ())
         asked = {query.selection.matches for query in queries}
-        wanted = tuple(matches for matches in asked if matches is not None)
-        self._asked = wanted if len(wanted) == len(asked) <= ASKED_MAX else None
+        self._asked = None if None in asked or len(asked) > ASKED_MAX else asked
+        self._looks = self._found = 0
 
     def passes(self, key: bytes | None, value: bytes | None) -> bool:
         """Whether a record is worth decoding; a mark is, and what cannot be read."""
@@ -273,20 +276,27 @@ class Sieve:
             return False
         if key is None or b"/" not in key:
             return True
+        if self._ids is not None and key.partition(b"/")[2].decode(errors="replace") not in self._ids:
+            return False
         if self._needles is not None and not may_hold(value, self._needles):
             return False
-        return self._asked is None or _may_match(value, self._asked)
+        if self._asked is None:
+            return True
+        found = _may_match(value, self._asked)
+        self._looks += 1
+        self._found += found
+        if self._looks == LOOKS and self._found > LOOKS // 2:
+            self._asked = None  # most of it is wanted: asking first is work for nothing
+        return found
 
 
-def _may_match(value: bytes, asked: Iterable[Predicate]) -> bool:
+def _may_match(value: bytes, asked: Iterable[Predicate | None]) -> bool:
     try:
-        values = decode_values(value)
-    except BadRecord:
+        documents = [decode_json(data) for data in decode_values(value) if data is not None]
+    except (BadRecord, msgspec.DecodeError):
         return True
-    for data in values:
-        if data is not None:
-            document = decode_json(data)
-            for matches in asked:
-                if matches(document):
-                    return True
+    for document in documents:
+        for matches in asked:
+            if matches is None or matches(document):
+                return True
     return False

@@ -45,9 +45,11 @@ def insert(session: Session, fresh: Sequence[Projected]) -> None:
 def _insert_attempts(session: Session, rows: Sequence[AttemptRow]) -> None:
     if not rows:
         return
-    if _insert_together(session, [msgspec.structs.astuple(row) for row in rows]) < len(rows):
-        for row in rows:
-            _insert_again(session, row)
+    for first in range(0, len(rows), TOGETHER):
+        group = rows[first : first + TOGETHER]
+        if _insert_together(session, [msgspec.structs.astuple(row) for row in group]) < len(group):
+            for row in group:
+                _insert_again(session, row)
     sizes: Counter[int] = Counter()
     for row in rows:
         sizes[started_us(row.rank) // HOUR_US] += len(row.record) + len(row.text) + ROW_BYTES
@@ -57,12 +59,9 @@ def _insert_attempts(session: Session, rows: Sequence[AttemptRow]) -> None:
 
 def _insert_together(session: Session, values: Sequence[tuple[Any, ...]]) -> int:
     """The number of rows that were not there yet."""
-    whole = len(values) - len(values) % TOGETHER
-    added = sum(
-        session.run(INSERT_ATTEMPTS, list(itertools.chain.from_iterable(values[first : first + TOGETHER])))
-        for first in range(0, whole, TOGETHER)
-    )
-    return added + (session.run_each(INSERT_ATTEMPT, values[whole:]) if values[whole:] else 0)
+    if len(values) < TOGETHER:
+        return session.run_each(INSERT_ATTEMPT, values)
+    return session.run(INSERT_ATTEMPTS, list(itertools.chain.from_iterable(values)))
 
 
 def _insert_again(session: Session, row: AttemptRow) -> None:

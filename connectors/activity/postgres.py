@@ -105,6 +105,7 @@ class PostgresDatabase:
 
 def _migrate(connection: Connection) -> None:
     with connection.transaction():
+        connection.execute("SET LOCAL statement_timeout = 0")  # an index on all there is takes as long as it takes
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))  # two processes may start at once
         connection.execute("CREATE TABLE IF NOT EXISTS livehook_migrations (version INTEGER PRIMARY KEY)")
         [(version,)] = connection.execute("SELECT coalesce(max(version), 0) FROM livehook_migrations").fetchall()

@@ -35,6 +35,7 @@ POLL_S = 0.1
 ASK_S_MAX = 10.0
 AGAIN_S = 1.0
 TRIM_EVERY_S = 10.0
+TRIMS_MAX = 10
 CHECK_EVERY_S = 30.0
 STOP_WAIT_S = 20.0
 
@@ -100,7 +101,7 @@ class Projector:
                     if batch.next:
                         writing.append(writer.submit(self._activity.add, batch))
                     if time.monotonic() >= trim_at:
-                        more = writer.submit(self._activity.trim, self._now_us()).result()
+                        more = writer.submit(self._trim).result()
                         trim_at = time.monotonic() + (0 if more else TRIM_EVERY_S)
                     if time.monotonic() >= check_at:
                         if self._topic_ids() != ids:
@@ -110,6 +111,10 @@ class Projector:
                     writing.popleft().result()
             finally:
                 follower.close()
+
+    def _trim(self) -> bool:
+        """More at once than a batch adds, also where an hour holds little; whether there may be more."""
+        return all(self._activity.trim(self._now_us()) for _ in range(TRIMS_MAX))
 
     def _topic_ids(self) -> dict[str, str]:
         names = [self._topics.attempts.name, self._topics.dead_letters.name]

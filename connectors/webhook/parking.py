@@ -270,9 +270,7 @@ class Parking:
         self._doubtful.remove(place)
         self._noted[partition] -= 1
         _, document = self._on_record[partition][0]
-        is_first = document.places.ahead(1)[0] == place
-        attempt, due = (document.attempt, document.due) if is_first else (0, 0.0)
-        self.outbox.append(Note(place, self._pointer(document, place, attempt, due), entry))
+        self.outbox.append(Note(place, self._pointer(document, place, 0, 0.0), entry))
         return True
 
     def on_record_in(self, partition: int) -> Iterator[int]:

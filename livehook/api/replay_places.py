@@ -168,12 +168,11 @@ class Places:
         count = 0
         async for batch in self._logs.read(*place, begin, until):
             if wants is None:
-                orders = [_decoded(decode_delivery_order, record) for record in batch]
-                count += sum([fresh(*found) for found in orders if found is not None])
-                continue
-            for record in batch:
-                delivery = _decoded(decode_delivery, record)
-                count += delivery is not None and fresh(delivery.webhook_uid, delivery.order) and wants(delivery)
+                found = [_decoded(decode_delivery_order, record) for record in batch]
+                count += sum([fresh(*one) for one in found if one is not None])
+            else:
+                deliveries = [_decoded(decode_delivery, record) for record in batch]
+                count += sum([fresh(one.webhook_uid, one.order) and wants(one) for one in deliveries if one is not None])
         return count
 
 

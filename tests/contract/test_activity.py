@@ -333,6 +333,23 @@ def test_a_newer_log_is_left_alone(opened):
         log(opened())
 
 
+def test_an_older_log_is_brought_up_to_date(opened):
+    """With what it holds."""
+    database = opened()
+    log(database).add(batch(attempt(0), attempt(1, outcome=Outcome.DEAD)))
+    with database.writing() as session:
+        session.run("DROP INDEX attempts_dead")
+        session.run("DROP INDEX attempts_webhook_dead")
+        session.run(
+            "PRAGMA user_version = 1" if isinstance(database, SqliteDatabase) else "DELETE FROM livehook_migrations WHERE version > 1"
+        )
+    again = opened()
+    dead = AttemptFilters(outcomes=frozenset({Outcome.DEAD}))
+    assert [attempt(1, outcome=Outcome.DEAD)] == list(log(again).attempts(dead, limit=9).items)
+    with again.writing() as session:
+        session.run("DROP INDEX attempts_dead")  # is there
+
+
 def test_a_database_that_cannot_be_used_says_so(tmp_path):
     """And does not show its password."""
     (tmp_path / "file").write_text("")

@@ -187,7 +187,7 @@ TestParkingRules = ParkingRules.TestCase
 def test_what_a_jump_goes_over_is_noted_once_more_before_the_commit_passes_it() -> None:
     """An earlier life may have finished with it: the note of that may be still to come."""
     lane = Lane({0: Start(2, moved=True)}, uid="uid", concurrency=CONCURRENCY)
-    known = Parked("uid", 0, 3, b"c/b", 2, 7_000_000)
+    known = Parked("uid", 0, 3, b"c/b", 0, 0)
     lane.restore([Parked("uid", 0, 1, b"c/a", 1, 0), known])
     assert [] == lane.parking.outbox
     last = held(0, 3, "b")

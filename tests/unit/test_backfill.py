@@ -20,7 +20,7 @@ from schemas.replays import Replay, ReplayState, encode_replay
 from schemas.topics import Topics
 from schemas.webhooks import PastReplay, WebhookRevision, WebhookSince, WebhookSpec
 from streams import asking, backfill_run
-from streams.backfill import ASKED_MAX, WINDOW_US, Repeats, Sieve, backfilled, is_of
+from streams.backfill import ASKED_MAX, LOOKS, WINDOW_US, Repeats, Sieve, backfilled, is_of
 from streams.backfilling import Backfills
 from streams.matching import match
 from streams.metrics import StreamsMetrics
@@ -146,6 +146,23 @@ def test_a_change_is_passed_over_by_its_bytes_alone():
     asked = [(b"c/1", b'{"a":"x"}'), (b"c/1", b'{"a":"y"}'), (b"c/1", b'{"a":"\\u0078"}'), (MARK_KEY, b""), (None, b""), (b"d/1", b'"x"')]
     assert [True, False, True, True, True, False] == [sieve("a = 'x'").passes(key, value) for key, value in asked]
     assert sieve("a = 1").passes(b"c/1", b"")  # is no change: whoever decodes it says so
+
+
+def test_a_change_of_another_document_is_passed_over_by_its_key():
+    """Where every query names documents."""
+    spec = WebhookSpec("w", "http://x", collections=("c",), query="true", ids=("a", "b/1"), start="beginning")
+    plan = known(msgspec.structs.replace(revision(), spec=spec)).plan("w")
+    assert plan is not None
+    keys = (b"c/a", b"c/b/1", b"c/b", b"d/a", MARK_KEY)
+    assert [True, True, False, False, True] == [Sieve(plan).passes(key, b"") for key in keys]
+
+
+def test_what_is_mostly_wanted_is_not_asked_first():
+    """It would be decoded twice."""
+    both = sieve("n == 2")
+    wanted, unwanted = (encode_change(change(3, None, new)) for new in (N2, N1))
+    assert [True] * LOOKS == [both.passes(b"c/a", wanted) for _ in range(LOOKS)]
+    assert both.passes(b"c/a", unwanted)
 
 
 def test_a_change_is_passed_over_when_no_query_wants_either_document():

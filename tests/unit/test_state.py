@@ -6,7 +6,7 @@ from schemas.changes import Change, PassedMark
 from schemas.errors import Fatal
 from schemas.positions import Origin
 from streams.documents import Document, Progress
-from streams.state import Documents, Fold
+from streams.state import CACHE_BYTES, WRITE_BUFFERS_BYTES_MAX, Documents, Fold, _cache
 
 
 def change(version, value, *, offset, id_="1", old=None, via=None):
@@ -105,3 +105,19 @@ def test_the_fold_takes_the_vector_and_marks(documents):
     fold.take(PassedMark(8, Origin(0, 0, 6)), 2)
     fold.write(3)
     assert Progress(Origin(0, 0, 6), 20, {1: 5, 2: 9}) == documents.meta.progress
+
+
+def test_a_flood_of_documents_stays_in_the_memory_that_all_partitions_share(tmp_path):
+    """Write buffers and cache fill once, and no further."""
+    stores = [Documents(tmp_path / str(partition), "topic-1") for partition in range(3)]
+    for first in range(0, 27_000, 100):
+        changes = [(change(1, b"x" * 4_000, offset=number, id_=str(number % 9_000)), number) for number in range(first, first + 100)]
+        store = stores[first // 100 % 3]
+        known = [store.document(one.key) is not None for one, _ in changes]
+        assert all(known) == (first >= 9_000)
+        store.write(changes, Progress(), first)
+    buffers = [store._rows.property_int_value("rocksdb.cur-size-all-mem-tables") or 0 for store in stores]
+    assert 0 < sum(buffers) <= WRITE_BUFFERS_BYTES_MAX
+    assert CACHE_BYTES / 2 < _cache.get_usage() <= 1.05 * CACHE_BYTES
+    for store in stores:
+        store.close()
