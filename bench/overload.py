@@ -6,6 +6,7 @@ Three webhooks want every change. The endpoint of one is slow: a few dozen calls
 some documents, which are parked, with all that follows of them. The third refuses everything: it is down. When the load ends, all are well,
 and the lanes are drained. Each document of each webhook must come in all its versions, first arrivals one by one, each with the old value
 that the version before has left; the last one with the value that was written last.
+Before all that, large documents that nobody wants fill once what is bounded in the document store, as days of load would.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from confluent_kafka import Producer
 from bench.harness import answering, broker, environment
 from bench.soak import EVERY_S, look, slope_an_hour
 from connectors.webhook.testing import Answer, Call
-from tests.integration.cluster import Cluster, Role
+from tests.integration.cluster import Cluster, Role, wait_until
 
 WEBHOOKS = ("slow", "picky", "down")
 SLOW_S = 0.2
@@ -36,6 +37,9 @@ RETRY = {"schedule": ["0s", "5s", *["30s"] * 98], "jitter": 0}  # 49 minutes: no
 GROWTH_MAX = 0.1  # of the memory, in the second half of the load
 JUDGED_FROM_MINUTES = 10.0  # in a shorter run what fills once is not full yet
 DRAIN_S = 3_600.0
+FILLING = 25_000  # mutations of FILLING_BYTES, to a fifth as many documents: a document is read before it is written again
+FILLING_BYTES = 4_000
+FILL_S = 300.0
 FLUSHED_EVERY = 10_000
 
 
@@ -131,6 +135,7 @@ def main() -> int:
         answering(arrivals) as url,
         Cluster(Path(folder), servers, chance=rng, prefix="overload.") as cluster,
     ):
+        fill(cluster, servers)
         put(cluster, url)
         load = Load(servers, cluster.topics.mutations.name, arguments.documents, rng)
         seen = overload(load, cluster, minutes=arguments.minutes, rate=arguments.rate)
@@ -143,6 +148,18 @@ def main() -> int:
         put(cluster, url, headers={"x-well": "yes"})  # an edit: who is down is asked at once
         drained_s = drain(arrivals, load)
     return judge(arrivals, load, seen, drained_s, minutes=arguments.minutes)
+
+
+def fill(cluster: Cluster, servers: str) -> None:
+    """What is bounded, and fills once."""
+    producer = Producer({"bootstrap.servers": servers, "linger.ms": 20, "partitioner": "murmur2_random"})
+    for number in range(FILLING):
+        id_ = f"d{number % (FILLING // 5)}"
+        body = json.dumps({"method": "upsert", "collection": "filling", "id": id_, "value": {"n": number, "text": "x" * FILLING_BYTES}})
+        producer.produce(cluster.topics.mutations.name, body, f"filling/{id_}")
+        producer.poll(0)
+    producer.flush(FILL_S)
+    wait_until(lambda: cluster.metric("livehook_changes_total") >= FILLING, FILL_S, "the store is not filled")
 
 
 def put(cluster: Cluster, url: str, **fields: object) -> None:
