@@ -6,29 +6,23 @@ Pure. Called by the backfills (backfill_run.py, backfill_present.py) and the sim
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
-from msgspec.json import decode as decode_json
 
 from schemas.changes import Change, PassedMark
 from schemas.deliveries import SNAPSHOT, Delivery, Match
-from schemas.errors import BadRecord
 from schemas.positions import Origin
-from schemas.records import decode_values
 from schemas.starts import first_txn
 from schemas.topics import DAY_MS
 from schemas.webhooks import PastReplay, WebhookRevision
 from streams.matching import ANY, Standing, event_of
-from streams.query.compile import Predicate
 from streams.standing.documents import Documents
-from streams.standing.needles import any_of, may_hold, needles_of
+from streams.standing.needles import any_of, needles_of
 
 WINDOW_US = 7 * DAY_MS * 1_000
 """For so long ``changes`` keeps every change, and after that the latest of each document: see schemas/topics.py."""
-ASKED_MAX = 4  # queries: asking more of every change takes longer than decoding it
-LOOKS = 50  # and after so many changes it is known whether most of them are wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,56 +241,3 @@ class Repeats:
             return True
         self._seen = change.origin
         return False
-
-
-def is_of(key: bytes | None, collections: frozenset[str] | None) -> bool:
-    """Whether a record of ``changes`` may be of interest by its key alone; what is no document's is."""
-    if collections is None or key is None:
-        return True
-    collection, slash, _ = key.partition(b"/")
-    return not slash or collection.decode(errors="replace") in collections
-
-
-class Sieve:
-    """What of ``changes`` may lead to a delivery, by its key, its bytes and its two documents; the rest need not be made a change."""
-
-    def __init__(self, plan: Plan) -> None:
-        queries = [query for one in plan.revisions for query in one.queries]
-        self._collections = plan.collections
-        self._needles = plan.needles
-        ids = [query.ids for query in queries]
-        self._ids = None if None in ids else frozenset(id_ for some in ids for id_ in some or ())
-        asked = {query.selection.matches for query in queries}
-        self._asked = None if None in asked or len(asked) > ASKED_MAX else asked
-        self._looks = self._found = 0
-
-    def passes(self, key: bytes | None, value: bytes | None) -> bool:
-        """Whether a record is worth decoding; a mark is, and what cannot be read."""
-        if value is None or not is_of(key, self._collections):
-            return False
-        if key is None or b"/" not in key:
-            return True
-        if self._ids is not None and key.partition(b"/")[2].decode(errors="replace") not in self._ids:
-            return False
-        if self._needles is not None and not may_hold(value, self._needles):
-            return False
-        if self._asked is None:
-            return True
-        found = _may_match(value, self._asked)
-        self._looks += 1
-        self._found += found
-        if self._looks == LOOKS and self._found > LOOKS // 2:
-            self._asked = None  # most of it is wanted: asking first is work for nothing
-        return found
-
-
-def _may_match(value: bytes, asked: Iterable[Predicate | None]) -> bool:
-    try:
-        documents = [decode_json(data) for data in decode_values(value) if data is not None]
-    except (BadRecord, msgspec.DecodeError):
-        return True
-    for document in documents:
-        for matches in asked:
-            if matches is None or matches(document):
-                return True
-    return False

@@ -12,9 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from schemas.changes import Change
 from schemas.topics import Record
 from streams.asking import answered
-from streams.backfill import Plan, backfilled, is_of
+from streams.backfill import Plan, backfilled
 from streams.backfill_run import READ_S, Lane, Surroundings, decoded
 from streams.ports import Read
+from streams.sieve import is_of
 from streams.snapshots import Newest
 
 PRESENT_MAX = 200_000

@@ -23,12 +23,13 @@ from schemas.positions import Origin
 from schemas.records import decode_change, encode_delivery, encode_mark
 from schemas.topics import BATCH_BYTES_MAX, Record, Topics
 from streams.asking import answered
-from streams.backfill import Plan, Repeats, Sieve, backfilled
+from streams.backfill import Plan, Repeats, backfilled
 from streams.backfill_turns import Turn
 from streams.marks import catch_up, has_read
 from streams.metrics import StreamsMetrics
 from streams.pace import Urgency
 from streams.ports import Log, Producer, Read, Reader
+from streams.sieve import Sieve
 from streams.subscriptions import Subscriptions
 
 logger = logging.getLogger(__name__)

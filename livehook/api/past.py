@@ -19,8 +19,9 @@ from schemas.records import decode_change
 from schemas.registry import Webhook
 from schemas.topics import Topics
 from schemas.webhooks import PastReplay
-from streams.backfill import Plan, Repeats, Sieve, backfilled, replayed
+from streams.backfill import Plan, Repeats, backfilled, replayed
 from streams.matching import standing_of
+from streams.sieve import Sieve
 
 
 class Past:

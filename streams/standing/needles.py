@@ -1,7 +1,7 @@
 """
 What must stand in the bytes of a document for a query to be true of it: to pass over what need not be decoded.
 
-Pure. Called by streams/backfill.py.
+Pure. Called by streams/backfill.py and streams/sieve.py.
 """
 
 from __future__ import annotations

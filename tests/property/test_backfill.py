@@ -12,8 +12,9 @@ from schemas.changes import Change
 from schemas.positions import Origin
 from schemas.records import encode_change
 from schemas.webhooks import WebhookRevision, WebhookSpec
-from streams.backfill import WINDOW_US, Plan, Sieve, backfilled
+from streams.backfill import WINDOW_US, Plan, backfilled
 from streams.matching import standing_of
+from streams.sieve import Sieve
 
 MADE_US = WINDOW_US + 1_000
 OLD_US, RECENT_US = 999, 1_000

@@ -22,9 +22,10 @@ from schemas.records import (
     encode_passed_mark,
     encode_since,
 )  # fmt: skip
-from streams.backfill import Plan, Repeats, Sieve, backfilled
+from streams.backfill import Plan, Repeats, backfilled
 from streams.documents import VIA, MutationRecord, apply_all
 from streams.matching import match
+from streams.sieve import Sieve
 from streams.snapshots import Newest
 from streams.state import Fold
 from streams.subscriptions import Subscriptions

@@ -20,7 +20,7 @@ from schemas.replays import Replay, ReplayState, encode_replay
 from schemas.topics import Topics
 from schemas.webhooks import PastReplay, WebhookRevision, WebhookSince, WebhookSpec
 from streams import asking, backfill_run
-from streams.backfill import ASKED_MAX, LOOKS, WINDOW_US, Repeats, Sieve, backfilled, is_of
+from streams.backfill import WINDOW_US, Repeats, backfilled
 from streams.backfilling import Backfills
 from streams.matching import match
 from streams.metrics import StreamsMetrics
@@ -99,79 +99,6 @@ def test_second_copies_are_passed_over_where_nothing_is_compacted():
     repeats = Repeats(lambda change: change.appended_us < RECENT)
     assert [False, True, False] == [repeats.is_repeat(change(offset, None, N1)) for offset in (5, 4, 6)]
     assert not repeats.is_repeat(change(3, None, N1, OLD))
-
-
-def test_changes_of_other_collections_are_told_by_their_key():
-    """A mark is always of interest."""
-    assert [True, False, True, True] == [
-        is_of(b"c/1", frozenset("c")), is_of(b"d/c/1", frozenset("c")), is_of(MARK_KEY, frozenset("c")), is_of(b"d/1", None)
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("query", "needles"),
-    [
-        ("a = 'x'", {b'"x"'}),
-        ("a = 'x' AND n > 3", {b'"x"'}),
-        ("n > 3 AND starts_with(a, 'x')", {b'"x'}),
-        ("a IN ('x', 'y')", {b'"x"', b'"y"'}),
-        ("a IN ('1', '2', '3', '4', '5', '6', '7', '8', '9')", None),
-        ("a = 'x' OR starts_with(b, 'é\"')", {b'"x"', '"é\\"'.encode()}),
-        ("a = 'x' OR n = 3", None),
-        ("NOT a = 'x'", None),
-        ("true", None),
-        ("false", set()),
-    ],
-)
-def test_what_must_stand_in_the_bytes_of_a_change(query, needles):
-    """Strings that a query asks for; a number may be written in many ways."""
-    plan = known(revision(query=query)).plan("w")
-    assert needles == plan.needles
-
-
-def test_the_strings_of_all_revisions_are_looked_for():
-    """Each serves a part of what is gone through."""
-    plan = known(revision(query="a = 'x'"), revision(2, query="a = 'y'", since=20)).plan("w")
-    assert {b'"x"', b'"y"'} == plan.needles
-
-
-def sieve(*queries):
-    plan = known(*(revision(number, query=query, since=10 * number) for number, query in enumerate(queries, 1))).plan("w")
-    assert plan is not None
-    return Sieve(plan)
-
-
-def test_a_change_is_passed_over_by_its_bytes_alone():
-    """But for a mark, and where something is escaped, which may be what is looked for."""
-    asked = [(b"c/1", b'{"a":"x"}'), (b"c/1", b'{"a":"y"}'), (b"c/1", b'{"a":"\\u0078"}'), (MARK_KEY, b""), (None, b""), (b"d/1", b'"x"')]
-    assert [True, False, True, True, True, False] == [sieve("a = 'x'").passes(key, value) for key, value in asked]
-    assert sieve("a = 1").passes(b"c/1", b"")  # is no change: whoever decodes it says so
-
-
-def test_a_change_of_another_document_is_passed_over_by_its_key():
-    """Where every query names documents."""
-    spec = WebhookSpec("w", "http://x", collections=("c",), query="true", ids=("a", "b/1"), start="beginning")
-    plan = known(msgspec.structs.replace(revision(), spec=spec)).plan("w")
-    assert plan is not None
-    keys = (b"c/a", b"c/b/1", b"c/b", b"d/a", MARK_KEY)
-    assert [True, True, False, False, True] == [Sieve(plan).passes(key, b"") for key in keys]
-
-
-def test_what_is_mostly_wanted_is_not_asked_first():
-    """It would be decoded twice."""
-    both = sieve("n == 2")
-    wanted, unwanted = (encode_change(change(3, None, new)) for new in (N2, N1))
-    assert [True] * LOOKS == [both.passes(b"c/a", wanted) for _ in range(LOOKS)]
-    assert both.passes(b"c/a", unwanted)
-
-
-def test_a_change_is_passed_over_when_no_query_wants_either_document():
-    """So that the rest of it is not decoded."""
-    changes = [encode_change(change(3, old, new)) for old, new in ((N1, N1), (N1, N2), (N2, N1), (None, N2), (N2, None), (None, N1))]
-    assert [False, True, True, True, True, False] == [sieve("n == 2").passes(b"c/a", one) for one in changes]
-    assert all(sieve("n == 2", "n == 1").passes(b"c/a", one) for one in changes)
-    assert all(sieve("n == 2", "true").passes(b"c/a", one) for one in changes)
-    assert all(sieve(*(f"n == {number + 10}" for number in range(ASKED_MAX + 1))).passes(b"c/a", one) for one in changes)
 
 
 @pytest.mark.parametrize(("live", "share"), [(0.0, SHARE_MAX), (0.5, SHARE_MAX - 0.5), (1.0, SHARE_MIN)])
