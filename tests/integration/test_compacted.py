@@ -30,7 +30,7 @@ class Log:
     def __init__(self, config: KafkaConfig, name: str, configs: dict[str, str] | None = None) -> None:
         self.config, self.name = config, name
         ensure_topics(config, [TopicSpec(name, 1, configs or {"cleanup.policy": "compact"})], replication=None, timeout_s=TIMEOUT_S)
-        self.producer = Producer(config.librdkafka() | {"linger.ms": 0, "log_level": 0})
+        self.producer = Producer(config.librdkafka() | {"linger.ms": 0, "enable.idempotence": True, "log_level": 0})
 
     def append(self, *records: tuple[str, str | None]) -> int:
         """Append (key, value) pairs; the offset after the last, once all are acknowledged."""

@@ -22,7 +22,9 @@ def history(kafka: Broker, topic_prefix: str) -> TopicHistory:
     config, name = KafkaConfig(bootstrap_servers=kafka.bootstrap_servers), f"{topic_prefix}history"
     kept_for_ever = {"cleanup.policy": "delete", "retention.ms": "-1"}
     ensure_topics(config, [TopicSpec(name, 3, kept_for_ever)], replication=None, timeout_s=TIMEOUT_S)
-    producer = Producer(config.librdkafka() | {"linger.ms": 5, "log_level": 0})
+    producer = Producer(
+        config.librdkafka() | {"linger.ms": 5, "enable.idempotence": True, "log_level": 0}
+    )  # else a retry may change their order
     for number in range(1, RECORDS + 1):
         producer.produce(name, f"0/{number}", b"key", 0, timestamp=number)
         producer.produce(name, None if number == RECORDS else f"1/{number}", b"key", 1, timestamp=number)
