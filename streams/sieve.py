@@ -34,21 +34,24 @@ class Sieve:
 
     def __init__(self, plan: Plan) -> None:
         queries = [query for one in plan.revisions for query in one.queries]
-        self._collections = plan.collections
+        self._collections = None if plan.collections is None else frozenset(name.encode() for name in plan.collections)
         self._needles = plan.needles
         ids = [query.ids for query in queries]
-        self._ids = None if None in ids else frozenset(id_ for some in ids for id_ in some or ())
+        self._ids = None if None in ids else frozenset(id_.encode() for some in ids for id_ in some or ())
         asked = {query.selection.matches for query in queries}
         self._asked = None if None in asked or len(asked) > ASKED_MAX else asked
         self._looks = self._found = 0
 
     def passes(self, key: bytes | None, value: bytes | None) -> bool:
         """Whether a record is worth decoding; a mark is, and what cannot be read."""
-        if value is None or not is_of(key, self._collections):
+        if value is None:
             return False
-        if key is None or b"/" not in key:
+        collection, slash, id_ = (key or b"").partition(b"/")
+        if not slash:
             return True
-        if self._ids is not None and key.partition(b"/")[2].decode(errors="replace") not in self._ids:
+        if self._collections is not None and collection not in self._collections:
+            return False
+        if self._ids is not None and id_ not in self._ids:
             return False
         if self._needles is not None and not may_hold(value, self._needles):
             return False
