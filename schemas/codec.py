@@ -115,8 +115,6 @@ def decode_with(read: Read, schema: Schema, data: bytes) -> dict[str, Any]:
 
 def decode_row(schema: Schema, data: bytes) -> tuple[Any, ...]:
     """As :func:`decode`, the fields as a tuple in the order of the newest schema; quicker, for what is read all the time."""
-    if data.startswith(schema.prefix):  # not a call further: this is the way of every delivery
-        return _read_newest(schema.read_row, data, len(schema.prefix))  # type: ignore[no-any-return]
     return decode_row_with(schema.read_row, schema, data)
 
 

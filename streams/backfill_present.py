@@ -15,7 +15,7 @@ from streams.asking import answered
 from streams.backfill import Plan, backfilled
 from streams.backfill_run import READ_S, Lane, Surroundings, decoded
 from streams.ports import Read
-from streams.sieve import is_of
+from streams.sieve import Sieve
 from streams.snapshots import Newest
 
 PRESENT_MAX = 200_000
@@ -66,7 +66,7 @@ class Present:
         Returns:  where in the log the first stands that is not of the snapshot, or ``end``. None: the webhook is gone.
         """
         begin, around = end, self._around
-        topic, collections = around.topics.changes.name, self._plan.collections
+        topic, sieve = around.topics.changes.name, Sieve(self._plan)
         reader = await answered(around.log.follow, topic, self._partition, 0, thread=self._thread)
         try:
             while reader.position < end:
@@ -76,7 +76,7 @@ class Present:
                 deliveries: list[Record] = []
                 async with around.turn:
                     for record in records:
-                        if record.offset >= end or record.value is None or not is_of(record.key, collections):
+                        if record.offset >= end or record.value is None or not sieve.is_of(record.key):
                             continue
                         change = decoded(topic, self._partition, record)
                         if begin == end and not self._plan.is_snapshot(change):

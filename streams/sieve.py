@@ -21,14 +21,6 @@ ASKED_MAX = 4  # queries: asking more of every change takes longer than decoding
 LOOKS = 50  # and after so many changes it is known whether most of them are wanted
 
 
-def is_of(key: bytes | None, collections: frozenset[str] | None) -> bool:
-    """Whether a record of ``changes`` may be of interest by its key alone; what is no document's is."""
-    if collections is None or key is None:
-        return True
-    collection, slash, _ = key.partition(b"/")
-    return not slash or collection.decode(errors="replace") in collections
-
-
 class Sieve:
     """What of ``changes`` may lead to a delivery, by its key, its bytes and its two documents; the rest need not be made a change."""
 
@@ -42,17 +34,19 @@ class Sieve:
         self._asked = None if None in asked or len(asked) > ASKED_MAX else asked
         self._looks = self._found = 0
 
-    def passes(self, key: bytes | None, value: bytes | None) -> bool:
-        """Whether a record is worth decoding; a mark is, and what cannot be read."""
-        if value is None:
-            return False
+    def is_of(self, key: bytes | None) -> bool:
+        """Whether a record may be of interest by its key alone; what is no document's is."""
         collection, slash, id_ = (key or b"").partition(b"/")
         if not slash:
             return True
-        if self._collections is not None and collection not in self._collections:
+        return (self._collections is None or collection in self._collections) and (self._ids is None or id_ in self._ids)
+
+    def passes(self, key: bytes | None, value: bytes | None) -> bool:
+        """Whether a record is worth decoding; a mark is, and what cannot be read."""
+        if value is None or not self.is_of(key):
             return False
-        if self._ids is not None and id_ not in self._ids:
-            return False
+        if key is None or b"/" not in key:
+            return True
         if self._needles is not None and not may_hold(value, self._needles):
             return False
         if self._asked is None:

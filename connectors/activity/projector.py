@@ -35,7 +35,7 @@ POLL_S = 0.1
 ASK_S_MAX = 10.0
 AGAIN_S = 1.0
 TRIM_EVERY_S = 10.0
-TRIMS_MAX = 10
+TRIM_S = 0.5  # at a time: as long as a full batch takes to come in
 CHECK_EVERY_S = 30.0
 STOP_WAIT_S = 20.0
 
@@ -113,8 +113,12 @@ class Projector:
                 follower.close()
 
     def _trim(self) -> bool:
-        """More at once than a batch adds, also where an hour holds little; whether there may be more."""
-        return all(self._activity.trim(self._now_us()) for _ in range(TRIMS_MAX))
+        """For a while: as much as comes in meanwhile, also where an hour holds little; whether there may be more."""
+        until = time.monotonic() + TRIM_S
+        while self._activity.trim(self._now_us()):
+            if time.monotonic() >= until:
+                return True
+        return False
 
     def _topic_ids(self) -> dict[str, str]:
         names = [self._topics.attempts.name, self._topics.dead_letters.name]
