@@ -101,7 +101,7 @@ class Projector:
                     if batch.next:
                         writing.append(writer.submit(self._activity.add, batch))
                     if time.monotonic() >= trim_at:
-                        more = writer.submit(self._trim).result()
+                        more = writer.submit(trim_for_a_while, lambda: self._activity.trim(self._now_us()), time.monotonic).result()
                         trim_at = time.monotonic() + (0 if more else TRIM_EVERY_S)
                     if time.monotonic() >= check_at:
                         if self._topic_ids() != ids:
@@ -111,14 +111,6 @@ class Projector:
                     writing.popleft().result()
             finally:
                 follower.close()
-
-    def _trim(self) -> bool:
-        """For a while: as much as comes in meanwhile, also where an hour holds little; whether there may be more."""
-        until = time.monotonic() + TRIM_S
-        while self._activity.trim(self._now_us()):
-            if time.monotonic() >= until:
-                return True
-        return False
 
     def _topic_ids(self) -> dict[str, str]:
         names = [self._topics.attempts.name, self._topics.dead_letters.name]
@@ -159,3 +151,12 @@ class Projector:
             self.skipped[error.reason.value] += 1
             logger.debug("%s/%d/%d is left out of the activity log: %s", topic, partition, offset, error)
             return None
+
+
+def trim_for_a_while(trim: Callable[[], bool], now_s: Callable[[], float]) -> bool:
+    """As much as comes in meanwhile, also where an hour holds little; whether there may be more."""
+    until = now_s() + TRIM_S
+    while trim():
+        if now_s() >= until:
+            return True
+    return False

@@ -6,6 +6,7 @@ import pytest
 
 from connectors.activity.model import Letter
 from connectors.activity.projection import project_attempts, project_letters
+from connectors.activity.projector import TRIM_S, trim_for_a_while
 from connectors.activity.recent import KEPT_MAX, Recent
 from livehook.api.activity_input import cursor_of, number_of
 from schemas.dead_letters import CONTROL_KEY, Settled, encode_control
@@ -93,3 +94,18 @@ def test_other_cursors_are_refused(text):
     """By name."""
     with pytest.raises(Invalid, match="cursor"):
         number_of(text)
+
+
+@pytest.mark.parametrize(
+    ("each_s", "there", "done", "is_more"), [(0.01, 3, 4, False), (TRIM_S, 3, 1, True), (TRIM_S / 2, 9, 2, True), (9.0, 0, 1, False)]
+)
+def test_what_is_old_goes_for_a_while(each_s, there, done, is_more):
+    """Several small hours at once, and never so many that what comes in waits for them."""
+    looks = []
+
+    def trim():
+        looks.append(each_s)
+        return len(looks) <= there
+
+    assert is_more == trim_for_a_while(trim, lambda: sum(looks))
+    assert done == len(looks)
